@@ -1,0 +1,100 @@
+# make help lists the targets. Everything needs Go, make and git; what a target needs besides
+# (clang, qemu) it installs on Debian itself.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# No package needs C, and a static binary runs on any distribution. Only the race detector differs.
+export CGO_ENABLED := 0
+# The version comes from git describe below; go's own stamping fails in trees owned by others.
+export GOFLAGS += -buildvcs=false
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+TOOL := go tool -modfile=tools/go.mod
+BPF_SOURCES := $(wildcard bpf/*.c bpf/include/*.h)
+# By pathspec, so that a file that is generated for the first time counts too.
+GENERATED := ':(glob)internal/**/*_bpfe[lb].go' ':(glob)internal/**/*_bpfe[lb].o'
+
+KERNELS := 6.1 6.12
+KERNEL_TESTS := internal/datapath internal/packettest
+FUZZTIME ?= 30s
+BENCHCOUNT ?= 6
+
+# In CI a skipped test fails the run; see tools/noskip.
+ifeq ($(CI),true)
+TESTJSON := -json
+NOSKIP := | go run -C tools ./noskip
+endif
+
+.DEFAULT_GOAL := build
+.PHONY: help build generate generate-check fmt lint test test-race test-kernels bench bench-gate \
+	bench-peers fuzz demo clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/lbd and bin/lbctl, static
+	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/ ./cmd/lbd ./cmd/lbctl
+
+generate: ## rebuild the BPF objects and their Go types with the pinned clang
+	@tools/install-clang.sh
+	go generate ./internal/datapath/...
+
+generate-check: generate ## check that the committed BPF objects are what their sources give
+	@changed=$$(git status --porcelain -- $(GENERATED)); \
+	if [[ -n $$changed ]]; then \
+		echo "$$changed"; \
+		git --no-pager diff --stat -- $(GENERATED); \
+		echo "generate-check: bpf/ and the committed objects differ: run make generate and commit the files above"; \
+		exit 1; \
+	fi
+
+fmt: ## format Go and C
+	@tools/install-clang.sh
+	gofmt -w cmd internal test tools
+	clang-format-19 -i $(BPF_SOURCES)
+
+lint: ## check Go with golangci-lint and the layout of C
+	@tools/install-clang.sh
+	$(TOOL) golangci-lint run ./...
+	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
+	go vet -C tools ./...
+
+# -count=1: results depend on the kernel and on files that the cache of go test does not see.
+test: ## run all tests, as root; with CI=true a skipped test fails
+	{ go test -count=1 -timeout 20m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
+
+test-race: ## run all tests with the race detector (needs gcc)
+	CGO_ENABLED=1 go test -race -count=1 -timeout 30m ./...
+
+test-kernels: ## run the datapath's tests on other kernels, in virtual machines
+	@tools/vm/setup.sh
+	@rm -rf .cache/kernel-tests && mkdir -p .cache/kernel-tests
+	go test -c -o .cache/kernel-tests/ $(KERNEL_TESTS:%=./%)
+	@cd tools; for kernel in $(KERNELS); do for binary in $(CURDIR)/.cache/kernel-tests/*.test; do \
+		name=$${binary##*/}; \
+		echo "== linux $$kernel: $$name"; \
+		go run ./vm -kernel $$kernel -- $$binary -test.v=test2json | \
+			go tool test2json -p $$kernel/$${name%.test} | go run ./noskip; \
+	done; done
+
+bench: ## run the datapath's benchmarks on this machine
+	go test -run '^$$' -bench . -count $(BENCHCOUNT) ./internal/datapath/...
+
+bench-gate: ## count instructions in a virtual machine and compare with the committed figures
+	tools/bench-gate.sh
+
+bench-peers: ## compare with other load balancers on this machine; ARGS goes to tools/peers
+	go run -C tools ./peers $(ARGS)
+
+fuzz: ## run each fuzz target for FUZZTIME
+	@grep -rEo --include='*_test.go' '^func Fuzz\w+' cmd internal | while IFS=: read -r file func; do \
+		echo "== $$file $${func#func }"; \
+		go test -run '^$$' -fuzz "^$${func#func }\$$" -fuzztime $(FUZZTIME) "./$${file%/*}" </dev/null; \
+	done
+
+demo: build ## show a whole cluster in network namespaces, as root; ARGS goes to lbctl demo
+	bin/lbctl demo $(ARGS)
+
+clean: ## remove what was built or fetched
+	rm -rf bin .cache
