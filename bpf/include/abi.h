@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What the kernel side and the Go side share. Go types are generated from the BTF of this
+ * file; nothing here is typed a second time. Only enums and structs: a #define has no BTF.
+ */
+#pragma once
+
+#include <linux/types.h>
+
+enum limits {
+	BUCKETS = 65536, /* of one ownership table; a power of two: a mask selects one */
+	VIP_SLOTS = 4096, /* of one half of the vips map, a power of two */
+	SERVICE_SLOTS = 16384, /* of one half of the services map, a power of two */
+	PROBES = 4, /* slots after the first that a lookup may have to look at, plus one */
+	HASH_KEYS = 6, /* one for each 32-bit word of the source and the ports, one that is added */
+};
+
+/*
+ * Why the program ended where it did. The verdict follows from the reason: passes first, then
+ * passes of a VIP's packet, drops, and frames sent back, with the last group counted by the
+ * egress guard. Additions go to the end of their group; the pinned counters are keyed by name.
+ */
+enum reason {
+	/* XDP_PASS, the frame untouched */
+	REASON_NOT_IP, /* neither IPv4, IPv6 nor ARP */
+	REASON_NOT_VIP, /* not for an address we serve */
+	REASON_UNPARSED, /* a header is cut short or wrong: the stack knows best what to do */
+	REASON_OTHER_HOST, /* for a VIP, but sent to another machine's link-layer address */
+	REASON_OTHER_INTERFACE, /* for a VIP that is announced on another interface */
+	/* XDP_PASS, the destination MAC rewritten to our own */
+	REASON_ACCEPTED, /* the flow's bucket is ours */
+	REASON_DIRECT, /* sent to our own MAC: nobody else has it */
+	REASON_ECHO_ACCEPTED, /* ping, and the sender's bucket in the VIP's table is ours */
+	REASON_UNNAMED_ACCEPTED, /* no service names it; the sender's bucket is ours */
+	REASON_ERROR_ACCEPTED, /* an ICMP error about a flow of ours */
+	REASON_ERROR_UNKNOWN, /* an ICMP error about no flow we can name; it is never answered */
+	REASON_FRAGMENT_ACCEPTED, /* follows a first fragment that we accepted */
+	REASON_FRAGMENT_UNKNOWN, /* its first fragment was not seen: only the owner completes it */
+	/* XDP_DROP */
+	REASON_NOT_OWNER, /* another node's flow */
+	REASON_NO_OWNER, /* the bucket belongs to nobody: no node is eligible */
+	REASON_ECHO_NOT_OWNER,
+	REASON_UNNAMED_NOT_OWNER,
+	REASON_UNNAMED_DROPPED, /* no service names it, and the VIP says drop */
+	REASON_ERROR_NOT_OWNER,
+	REASON_FRAGMENT_NOT_OWNER, /* follows a first fragment that we dropped */
+	REASON_ARP_NOT_OWNER, /* another node answers this request */
+	REASON_ARP_CONFLICT, /* another machine claims a VIP */
+	REASON_ND_NOT_OWNER,
+	REASON_ND_MALFORMED, /* hop limit below 255 or the like, RFC 4861 section 7.1.1 */
+	REASON_ND_CONFLICT, /* another machine claims a VIP */
+	/* XDP_TX */
+	REASON_ARP_ANSWERED,
+	REASON_ND_ANSWERED,
+	/* the egress guard */
+	REASON_ARP_MASKED, /* our request would have taught our MAC for a VIP: sender cleared */
+	REASON_ARP_SUPPRESSED, /* an announcement or reply of the stack for a VIP */
+	REASON_ND_SUPPRESSED, /* the same for IPv6 */
+	REASON_SHARED_SOURCE, /* a frame from the shared MAC */
+	REASON_COUNT,
+	REASON_FIRST_ACCEPT = REASON_ACCEPTED,
+	REASON_FIRST_DROP = REASON_NOT_OWNER,
+	REASON_FIRST_TX = REASON_ARP_ANSWERED,
+	REASON_FIRST_GUARD = REASON_ARP_MASKED,
+};
+
+/* What to do with a packet of a bucket. */
+enum verb {
+	VERB_NONE, /* nobody owns the bucket */
+	VERB_ACCEPT,
+	VERB_IGNORE,
+	VERB_COUNT,
+};
+
+/*
+ * A bucket is one 64-bit word, so that a change is one store: the verb, flags, the target (the
+ * index of the owning node) and the previous target.
+ */
+enum bucket_layout {
+	BUCKET_VERB_SHIFT = 0, /* 8 bits */
+	BUCKET_FLAGS_SHIFT = 8, /* 8 bits */
+	BUCKET_TARGET_SHIFT = 16, /* 24 bits */
+	BUCKET_PREVIOUS_SHIFT = 40, /* 24 bits */
+};
+
+enum vip_flags {
+	VIP_DROP_UNNAMED = 1, /* traffic that no service names is dropped */
+	VIP_HAS_ANY = 2, /* a service of protocol "any" exists */
+};
+
+/*
+ * A slot of the vips map: open addressing by address. Addresses are 128-bit numbers in host
+ * order, high half first; IPv4 is ::ffff:a.b.c.d. A slot with scope 0 is empty.
+ */
+struct vip {
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u8 mac[6]; /* the shared MAC */
+	__u8 own_mac[6]; /* of the interface it is announced on */
+	__u32 ifindex;
+	__u16 scope; /* of its counters */
+	__u16 flags; /* enum vip_flags */
+	__u32 table;
+	__u32 tcp_lengths; /* bit n: a TCP service exists whose ports share their first n bits */
+	__u32 udp_lengths;
+	__u32 pad[3];
+};
+
+/*
+ * A slot of the services map: open addressing by selector, (scope of the VIP) << 32 |
+ * protocol << 24 | prefix length << 16 | port prefix. A range of ports is several slots, one for
+ * each aligned power of two of ports in it. A slot with selector 0 is empty.
+ */
+struct service {
+	__u64 selector;
+	__u64 source_mask_hi;
+	__u64 source_mask_lo;
+	__u32 ports_mask; /* of source port << 16 | destination port */
+	__u32 table;
+	__u16 scope; /* of its counters */
+	__u16 pad[15];
+};
+
+/*
+ * One word publishes a whole directory (VIPs, services, hash keys): an odd multiplier, whose
+ * bit 1 says which half of them is live. The other half is free to be written until the word
+ * changes.
+ */
+struct settings {
+	__u64 directory;
+	__u64 hash_keys[2 * HASH_KEYS];
+	__u32 sample; /* one of so many drops goes to the ring buffer; 0: none */
+	__u32 pad;
+};
+
+/* A frame counted at the one exit; per CPU. */
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* What is served, by scope: "192.0.2.80", "web 192.0.2.80"; never read by the programs. */
+struct label {
+	char text[64];
+};
+
+/* A node of the cluster, by index; read by people and tools when lbd does not run. */
+struct node {
+	char name[64];
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u8 mac[6];
+	__u16 weight;
+	__u8 local;
+	__u8 used;
+	__u8 pad[6];
+};
+
+/* An interface that carries a VIP, by ifindex. */
+struct interface {
+	__u8 mac[6];
+	__u8 pad[2];
+};
+
+/* Which datagram a fragment belongs to. IPv4's 16-bit identification is in the low half. */
+struct fragment_key {
+	__u64 src_hi;
+	__u64 src_lo;
+	__u64 dst_hi;
+	__u64 dst_lo;
+	__u32 id;
+	__u32 protocol;
+};
+
+/* What became of the first fragment. */
+struct fragment {
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
+	__u16 scope;
+	__u8 accepted;
+	__u8 pad[5];
+};
+
+enum sample_size { SAMPLE_BYTES = 96 };
+
+/* A dropped frame, as far as it matters for telling why. */
+struct drop {
+	__u64 time_ns; /* CLOCK_MONOTONIC */
+	__u32 length; /* of the frame */
+	__u32 ifindex;
+	__u16 scope;
+	__u16 reason;
+	__u32 captured; /* bytes in frame */
+	__u8 frame[SAMPLE_BYTES];
+};
+
+enum trace_flags {
+	TRACE_VIP = 1, /* the destination is a VIP */
+	TRACE_SERVICE = 2, /* a service names it */
+	TRACE_HASHED = 4, /* a bucket was looked up */
+	TRACE_FIRST_FRAGMENT = 8,
+	TRACE_LATER_FRAGMENT = 16,
+	TRACE_ICMP_ERROR = 32,
+	TRACE_DIRECT = 64, /* sent to our own MAC */
+};
+
+/* Every decision of one run, written only by a private instance of the program. */
+struct trace {
+	__u64 src_hi; /* of the flow: for an ICMP error, of the client in the inner header */
+	__u64 src_lo;
+	__u64 dst_hi;
+	__u64 dst_lo;
+	__u64 hash;
+	__u64 bucket; /* the word found */
+	__u32 index; /* of the bucket */
+	__u32 table;
+	__u16 src_port;
+	__u16 dst_port;
+	__u16 scope; /* counted under */
+	__u16 vip_scope;
+	__u16 flags; /* enum trace_flags */
+	__u16 vlan; /* outermost tag, 0: none */
+	__u8 protocol;
+	__u8 reason;
+	__u8 pad[6];
+};
+
+_Static_assert(sizeof(struct vip) == 64, "a VIP is one cache line");
+_Static_assert(sizeof(struct service) == 64, "a service is one cache line");
+_Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
+_Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The first fragment of a datagram decides for those that follow, which carry no ports. */
+#pragma once
+
+#include "maps.h"
+#include "parse.h"
+
+/* As long as the stack keeps the parts of a datagram: net.ipv4.ipfrag_time. */
+#define FRAGMENT_NS 30000000000ULL
+
+ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *key)
+{
+	key->src_hi = pkt->src_hi;
+	key->src_lo = pkt->src_lo;
+	key->dst_hi = pkt->dst_hi;
+	key->dst_lo = pkt->dst_lo;
+	key->id = pkt->fragment_id;
+	key->protocol = pkt->protocol;
+}
+
+ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, int accepted)
+{
+	struct fragment_key key;
+	struct fragment value = {
+		.seen_ns = bpf_ktime_get_coarse_ns(),
+		.scope = scope,
+		.accepted = accepted,
+	};
+
+	fragment_key(pkt, &key);
+	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
+}
+
+ALWAYS_INLINE enum reason follow_fragment(const struct packet *pkt, __u32 *scope)
+{
+	struct fragment_key key;
+	struct fragment *first;
+
+	fragment_key(pkt, &key);
+	first = bpf_map_lookup_elem(&fragments, &key);
+	if (!first || bpf_ktime_get_coarse_ns() - first->seen_ns > FRAGMENT_NS)
+		return REASON_FRAGMENT_UNKNOWN;
+	*scope = first->scope;
+	return first->accepted ? REASON_FRAGMENT_ACCEPTED : REASON_FRAGMENT_NOT_OWNER;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What leaves this machine must not teach clients its own MAC for a VIP, and nothing leaves from
+ * a shared MAC. The sysctls that lbd sets already see to most of it; others may change those.
+ */
+#pragma once
+
+#include "arp_ndp.h"
+#include "count.h"
+
+/* The same numbers for tcx and for a clsact filter in direct-action mode. */
+enum tc_verdict { TC_NEXT = -1, TC_DROP = 2 };
+
+#define GUARD_PASS REASON_COUNT
+
+ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 directory, __u32 *scope)
+{
+	struct arp *arp;
+	struct vip *vip;
+
+	if (!TAKE(cur, arp) || !is_ipv4_arp(arp))
+		return GUARD_PASS;
+	vip = find_vip(directory, 0, V4_MAPPED | bpf_ntohl(arp->sender));
+	if (!vip || same_mac(arp->sender_mac, vip->mac))
+		return GUARD_PASS;
+	*scope = vip->scope;
+	if (arp->operation != bpf_htons(ARP_REQUEST) || arp->sender == arp->target)
+		return REASON_ARP_SUPPRESSED;
+	/* a request from nobody is answered all the same and teaches nothing: RFC 5227 */
+	arp->sender = 0;
+	return REASON_ARP_MASKED;
+}
+
+ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 directory, __u32 *scope)
+{
+	struct packet pkt = {};
+	struct neighbor *nd;
+	struct vip *vip;
+
+	if (parse_ipv6(cur, &pkt) || pkt.protocol != PROTO_ICMPV6 || !TAKE(cur, nd))
+		return GUARD_PASS;
+	if (nd->type == ICMPV6_SOLICITATION)
+		vip = find_vip(directory, pkt.src_hi, pkt.src_lo);
+	else if (nd->type == ICMPV6_ADVERTISEMENT)
+		vip = find_vip(directory, bpf_be64_to_cpu(nd->target[0]),
+			       bpf_be64_to_cpu(nd->target[1]));
+	else
+		return GUARD_PASS;
+	if (!vip)
+		return GUARD_PASS;
+	*scope = vip->scope;
+	return REASON_ND_SUPPRESSED;
+}
+
+ALWAYS_INLINE enum reason guard(struct __sk_buff *skb, __u32 *scope)
+{
+	struct cursor cur = {(void *)(long)skb->data, (void *)(long)skb->data_end};
+	__u64 directory = read_directory();
+	struct packet pkt = {};
+	struct eth *eth = cur.pos;
+
+	if (parse_ethernet(&cur, &pkt))
+		return GUARD_PASS;
+	if (eth->src[0] & 1)
+		return REASON_SHARED_SOURCE;
+	if (pkt.ethertype == ETHERTYPE_ARP)
+		return guard_arp(&cur, directory, scope);
+	if (pkt.ethertype == ETHERTYPE_IPV6)
+		return guard_neighbor(&cur, directory, scope);
+	return GUARD_PASS;
+}

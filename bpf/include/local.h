@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* forward: local. The owner of a bucket gives the packet to its own stack. */
+#pragma once
+
+#include "flow.h"
+
+/* The bucket word of a hash in a table; 0, which is VERB_NONE, when there is no such table. */
+ALWAYS_INLINE __u64 bucket_of(__u32 table, __u64 hash)
+{
+	__u32 key = table * BUCKETS + (hash & (BUCKETS - 1));
+	__u64 *bucket = bpf_map_lookup_elem(&tables, &key);
+	__u64 word = bucket ? *(volatile __u64 *)bucket : 0;
+
+	if (tracing) {
+		traced.flags |= TRACE_HASHED;
+		traced.hash = hash;
+		traced.table = table;
+		traced.index = hash & (BUCKETS - 1);
+		traced.bucket = word;
+	}
+	return word;
+}
+
+ALWAYS_INLINE enum verb verb_of(__u64 word)
+{
+	return word >> BUCKET_VERB_SHIFT & 0xff;
+}
+
+/* By the sender alone, in the VIP's table: ARP, ND, echo, and what no service names. */
+ALWAYS_INLINE __u64 sender_bucket(__u64 directory, const struct vip *vip, __u64 src_hi, __u64 src_lo)
+{
+	return bucket_of(vip->table, flow_hash(directory, src_hi, src_lo, 0));
+}
+
+ALWAYS_INLINE __u64 service_bucket(__u64 directory, const struct service *service, const struct flow *flow)
+{
+	__u32 ports = (__u32)flow->src_port << 16 | flow->dst_port;
+
+	return bucket_of(service->table, flow_hash(directory, flow->src_hi & service->source_mask_hi,
+						   flow->src_lo & service->source_mask_lo,
+						   ports & service->ports_mask));
+}
+
+/*
+ * The stack must see a frame for this machine: TCP drops what a multicast MAC brought. Six bytes
+ * as two stores; both ends are at even addresses.
+ */
+ALWAYS_INLINE void set_destination(struct eth *eth, const struct vip *vip)
+{
+	*(__u16 *)eth->dst = *(const __u16 *)vip->own_mac;
+	*(__u16 *)(eth->dst + 2) = *(const __u16 *)(vip->own_mac + 2);
+	*(__u16 *)(eth->dst + 4) = *(const __u16 *)(vip->own_mac + 4);
+}
+
+ALWAYS_INLINE int same_mac(const __u8 *a, const __u8 *b)
+{
+	return *(const __u16 *)a == *(const __u16 *)b &&
+	       *(const __u16 *)(a + 2) == *(const __u16 *)(b + 2) &&
+	       *(const __u16 *)(a + 4) == *(const __u16 *)(b + 4);
+}
+
+/* Whom a frame for a VIP was sent to. */
+enum addressee { TO_ALL, TO_US, TO_OTHER };
+
+ALWAYS_INLINE enum addressee addressee(const struct eth *eth, const struct vip *vip)
+{
+	if (eth->dst[0] & 1)
+		return TO_ALL;
+	if (same_mac(eth->dst, vip->own_mac))
+		return TO_US;
+	return same_mac(eth->dst, vip->mac) ? TO_ALL : TO_OTHER;
+}

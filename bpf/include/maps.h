@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Every map, in the order a packet meets them. Sizes of 1 are set from Go before loading. */
+#pragma once
+
+#include "abi.h"
+#include <bpf/bpf_helpers.h>
+#include <linux/bpf.h>
+
+/* Set in the private instance that traces; the verifier removes what it guards elsewhere. */
+volatile const __u8 tracing;
+
+/* Never read: brings the types that no map mentions into BTF, and so to Go. */
+const struct {
+	enum limits limits;
+	enum reason reason;
+	enum verb verb;
+	enum bucket_layout bucket_layout;
+	enum vip_flags vip_flags;
+	enum trace_flags trace_flags;
+	struct drop drop;
+} *const volatile exported;
+
+SEC(".data.settings") struct settings live;
+SEC(".data.trace") struct trace traced;
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct vip);
+	__uint(max_entries, 2 * VIP_SLOTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} vips SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct service);
+	__uint(max_entries, 2 * SERVICE_SLOTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} services SEC(".maps");
+
+/* Table t's bucket b is at t * BUCKETS + b. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} tables SEC(".maps");
+
+/* Shared by all CPUs: the fragments of one datagram may arrive on several. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment);
+	__uint(max_entries, 16384);
+} fragments SEC(".maps");
+
+/* Scope s's counter for reason r is at s * REASON_COUNT + r. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct counter);
+	__uint(max_entries, 1);
+} counters SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 262144);
+} drops SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, __u32);
+	__type(value, struct interface);
+	__uint(max_entries, 256);
+} interfaces SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct node);
+	__uint(max_entries, 64);
+} nodes SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct label);
+	__uint(max_entries, 1);
+} labels SEC(".maps");

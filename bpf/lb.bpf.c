@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * A packet's journey through a node that shares its VIPs with others:
+ *
+ *   parse -> VIP -> addressee -> fragment, ICMP or ports -> service -> hash -> bucket -> one exit
+ *
+ * Decide first, write later: after the first byte is changed a frame is never passed up unfinished.
+ */
+#include "include/arp_ndp.h"
+#include "include/count.h"
+#include "include/flow.h"
+#include "include/fragment.h"
+#include "include/guard.h"
+#include "include/icmp.h"
+#include "include/local.h"
+#include "include/maps.h"
+#include "include/parse.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+/* Tells a private instance what it found; nothing in the instance that carries traffic. */
+ALWAYS_INLINE void trace_flow(const struct packet *pkt, const struct flow *flow, __u32 vip_scope,
+			      __u32 flags)
+{
+	if (!tracing)
+		return;
+	traced.src_hi = flow->src_hi;
+	traced.src_lo = flow->src_lo;
+	traced.dst_hi = pkt->dst_hi;
+	traced.dst_lo = pkt->dst_lo;
+	traced.src_port = flow->src_port;
+	traced.dst_port = flow->dst_port;
+	traced.protocol = flow->protocol;
+	traced.vlan = pkt->vlan;
+	traced.vip_scope = vip_scope;
+	traced.flags |= flags;
+	if (pkt->first_fragment)
+		traced.flags |= TRACE_FIRST_FRAGMENT;
+	if (pkt->later_fragment)
+		traced.flags |= TRACE_LATER_FRAGMENT;
+}
+
+/* What decides who owns a packet of a VIP. */
+enum question {
+	ASK_SERVICE, /* a flow: the service that names it, else the VIP's rule */
+	ASK_ECHO, /* its sender alone */
+	ASK_UNNAMED, /* its sender alone, unless the VIP drops what no service names */
+	ASK_ERROR, /* the flow that an ICMP error quotes */
+	ASK_ECHO_ERROR, /* the client of a quoted echo reply */
+	ASK_FIRST_FRAGMENT, /* what was decided about the first fragment */
+	ASK_NOBODY, /* every node may take it: it is never answered */
+};
+
+/* An ICMP message to a VIP: errors are about the flow they quote, the rest about its sender. */
+ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur, const struct packet *pkt,
+				       struct flow *flow)
+{
+	struct icmp *icmp;
+
+	if (!TAKE(cur, icmp))
+		return ASK_UNNAMED;
+	if (is_echo(pkt, icmp->type))
+		return ASK_ECHO;
+	if (!is_error(pkt, icmp->type))
+		return ASK_SERVICE;
+	if (tracing)
+		traced.flags |= TRACE_ICMP_ERROR;
+	if (!quoted_flow(ctx, cur, pkt, flow))
+		return ASK_NOBODY;
+	return flow->protocol == pkt->protocol ? ASK_ECHO_ERROR : ASK_ERROR;
+}
+
+/* The rest of a packet for a VIP, and what its owner follows from. */
+ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt, struct flow *flow)
+{
+	struct ports *ports;
+
+	if (pkt->ethertype == ETHERTYPE_IPV6 && UNLIKELY(is_extension(pkt->protocol)) &&
+	    parse_extensions(ctx, cur, pkt))
+		return ASK_UNNAMED;
+	flow->protocol = pkt->protocol;
+	if (UNLIKELY(pkt->later_fragment))
+		return ASK_FIRST_FRAGMENT;
+	if (pkt->protocol == PROTO_TCP || pkt->protocol == PROTO_UDP) {
+		if (!TAKE(cur, ports))
+			return ASK_UNNAMED;
+		flow->src_port = bpf_ntohs(ports->src);
+		flow->dst_port = bpf_ntohs(ports->dst);
+		return ASK_SERVICE;
+	}
+	if (pkt->protocol == (pkt->ethertype == ETHERTYPE_IPV4 ? PROTO_ICMP : PROTO_ICMPV6))
+		return parse_icmp(ctx, cur, pkt, flow);
+	return ASK_SERVICE;
+}
+
+ALWAYS_INLINE enum reason reason_mine(enum question question)
+{
+	return question == ASK_SERVICE	 ? REASON_ACCEPTED
+	       : question == ASK_ECHO	 ? REASON_ECHO_ACCEPTED
+	       : question == ASK_UNNAMED ? REASON_UNNAMED_ACCEPTED
+					 : REASON_ERROR_ACCEPTED;
+}
+
+ALWAYS_INLINE enum reason reason_others(enum question question)
+{
+	return question == ASK_SERVICE	 ? REASON_NOT_OWNER
+	       : question == ASK_ECHO	 ? REASON_ECHO_NOT_OWNER
+	       : question == ASK_UNNAMED ? REASON_UNNAMED_NOT_OWNER
+					 : REASON_ERROR_NOT_OWNER;
+}
+
+/* The owner's verdict, by the bucket of the service or of the sender. */
+ALWAYS_INLINE enum reason ask_bucket(enum question question, const struct flow *flow,
+				     struct vip *vip, __u64 directory, int direct, __u32 *scope)
+{
+	struct service *service = NULL;
+	enum verb verb;
+
+	if (question == ASK_SERVICE || question == ASK_ERROR) {
+		service = find_service(directory, vip, flow);
+		if (!service && question == ASK_SERVICE)
+			question = ASK_UNNAMED;
+	}
+	if (service) {
+		*scope = service->scope;
+		if (tracing)
+			traced.flags |= TRACE_SERVICE;
+		verb = verb_of(service_bucket(directory, service, flow));
+	} else {
+		if (question == ASK_UNNAMED && vip->flags & VIP_DROP_UNNAMED)
+			return REASON_UNNAMED_DROPPED;
+		verb = verb_of(sender_bucket(directory, vip, flow->src_hi, flow->src_lo));
+	}
+	if (UNLIKELY(direct))
+		return REASON_DIRECT;
+	if (verb == VERB_IGNORE)
+		return reason_others(question);
+	return verb == VERB_ACCEPT ? reason_mine(question) : REASON_NO_OWNER;
+}
+
+/* An IP packet for a VIP, its fixed header parsed. */
+ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt, struct vip *vip,
+				     __u64 directory, int direct, __u32 *scope)
+{
+	struct flow flow = {.src_hi = pkt->src_hi, .src_lo = pkt->src_lo};
+	enum question question = parse_rest(ctx, cur, pkt, &flow);
+	enum reason reason;
+
+	trace_flow(pkt, &flow, vip->scope, TRACE_VIP | (direct ? TRACE_DIRECT : 0));
+	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
+		reason = follow_fragment(pkt, scope);
+	else if (UNLIKELY(question == ASK_NOBODY))
+		reason = REASON_ERROR_UNKNOWN;
+	else
+		reason = ask_bucket(question, &flow, vip, directory, direct, scope);
+	if (UNLIKELY(pkt->first_fragment))
+		remember_fragment(pkt, *scope, verdict_of(reason) == XDP_PASS);
+	return reason;
+}
+
+ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
+{
+	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	__u64 directory = read_directory();
+	struct packet pkt = {};
+	struct eth *eth = cur.pos;
+	void *l3;
+	struct vip *vip;
+	enum addressee to;
+	enum reason reason;
+
+	if (parse_ethernet(&cur, &pkt))
+		return REASON_UNPARSED;
+	l3 = cur.pos;
+	if (pkt.ethertype == ETHERTYPE_IPV4) {
+		if (parse_ipv4(&cur, &pkt))
+			return REASON_UNPARSED;
+	} else if (pkt.ethertype == ETHERTYPE_IPV6) {
+		if (parse_ipv6(&cur, &pkt))
+			return REASON_UNPARSED;
+		if (UNLIKELY(pkt.protocol == PROTO_ICMPV6)) {
+			__u8 *type = cur.pos;
+
+			if ((void *)(type + 1) <= cur.end &&
+			    (*type == ICMPV6_SOLICITATION || *type == ICMPV6_ADVERTISEMENT))
+				return handle_neighbor(ctx, &cur, eth, &pkt, l3, directory,
+						       ctx->ingress_ifindex, scope);
+		}
+	} else if (pkt.ethertype == ETHERTYPE_ARP) {
+		return handle_arp(&cur, eth, &pkt, directory, ctx->ingress_ifindex, scope);
+	} else {
+		return REASON_NOT_IP;
+	}
+
+	vip = find_vip(directory, pkt.dst_hi, pkt.dst_lo);
+	if (!vip)
+		return REASON_NOT_VIP;
+	if (vip->ifindex != ctx->ingress_ifindex)
+		return REASON_OTHER_INTERFACE;
+	*scope = vip->scope;
+	to = addressee(eth, vip);
+	if (to == TO_OTHER)
+		return REASON_OTHER_HOST;
+	reason = handle_vip(ctx, &cur, &pkt, vip, directory, to == TO_US, scope);
+	if (verdict_of(reason) == XDP_PASS)
+		set_destination(eth, vip);
+	return reason;
+}
+
+SEC("xdp.frags")
+int lb_xdp(struct xdp_md *ctx)
+{
+	__u64 bytes = bpf_xdp_get_buff_len(ctx);
+	__u32 scope = 0;
+	enum reason reason = handle(ctx, &scope);
+
+	if (tracing) {
+		traced.reason = reason;
+		traced.scope = scope;
+	}
+	count(scope, reason, bytes);
+	if (UNLIKELY(live.sample && worth_sampling(reason)))
+		sample(ctx, scope, reason);
+	return verdict_of(reason);
+}
+
+/*
+ * Native XDP on a veth runs after the frame's packet type was taken from its multicast MAC, and
+ * TCP drops what is not for this host. A frame whose MAC is ours now is for this host.
+ */
+SEC("tc")
+int lb_ingress(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	__u32 ifindex = skb->ifindex;
+	struct interface *interface;
+	struct eth *eth = data;
+
+	if (skb->pkt_type == 0 /* PACKET_HOST */ || (void *)(eth + 1) > end || eth->dst[0] & 1)
+		return TC_NEXT;
+	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
+	if (interface && same_mac(eth->dst, interface->mac))
+		bpf_skb_change_type(skb, 0);
+	return TC_NEXT;
+}
+
+SEC("tc")
+int lb_egress(struct __sk_buff *skb)
+{
+	__u32 scope = 0;
+	enum reason reason = guard(skb, &scope);
+
+	if (reason == GUARD_PASS)
+		return TC_NEXT;
+	count(scope, reason, skb->len);
+	return reason == REASON_ARP_MASKED ? TC_NEXT : TC_DROP;
+}
