@@ -11,7 +11,7 @@ export GOFLAGS += -buildvcs=false
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TOOL := go tool -modfile=tools/go.mod
-BPF_SOURCES := $(wildcard bpf/*.c bpf/include/*.h)
+BPF_SOURCES := $(wildcard bpf/*.c bpf/include/*.h bpf/test/*.c)
 # By pathspec, so that a file that is generated for the first time counts too.
 GENERATED := ':(glob)internal/**/*_bpfe[lb].go' ':(glob)internal/**/*_bpfe[lb].o'
 
@@ -38,7 +38,7 @@ build: ## build bin/lbd and bin/lbctl, static
 
 generate: ## rebuild the BPF objects and their Go types with the pinned clang
 	@tools/install-clang.sh
-	go generate ./internal/datapath/...
+	go generate ./internal/datapath ./internal/packettest
 
 generate-check: generate ## check that the committed BPF objects are what their sources give
 	@changed=$$(git status --porcelain -- $(GENERATED)); \

@@ -4,9 +4,11 @@
  *
  *   parse -> VIP -> addressee -> fragment, ICMP or ports -> service -> hash -> bucket -> one exit
  *
+ * Most packets take the short way of common.h; handle() below is the long one, which knows all.
  * Decide first, write later: after the first byte is changed a frame is never passed up unfinished.
  */
 #include "include/arp_ndp.h"
+#include "include/common.h"
 #include "include/count.h"
 #include "include/flow.h"
 #include "include/fragment.h"
@@ -52,8 +54,8 @@ enum question {
 };
 
 /* An ICMP message to a VIP: errors are about the flow they quote, the rest about its sender. */
-ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur, const struct packet *pkt,
-				       struct flow *flow)
+ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur,
+				       const struct packet *pkt, struct flow *flow)
 {
 	struct icmp *icmp;
 
@@ -71,7 +73,8 @@ ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur, c
 }
 
 /* The rest of a packet for a VIP, and what its owner follows from. */
-ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt, struct flow *flow)
+ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
+				       struct flow *flow)
 {
 	struct ports *ports;
 
@@ -111,13 +114,13 @@ ALWAYS_INLINE enum reason reason_others(enum question question)
 
 /* The owner's verdict, by the bucket of the service or of the sender. */
 ALWAYS_INLINE enum reason ask_bucket(enum question question, const struct flow *flow,
-				     struct vip *vip, __u64 directory, int direct, __u32 *scope)
+				     struct vip *vip, __u64 published, int direct, __u32 *scope)
 {
 	struct service *service = NULL;
 	enum verb verb;
 
 	if (question == ASK_SERVICE || question == ASK_ERROR) {
-		service = find_service(directory, vip, flow);
+		service = find_service(published, vip, flow);
 		if (!service && question == ASK_SERVICE)
 			question = ASK_UNNAMED;
 	}
@@ -125,11 +128,11 @@ ALWAYS_INLINE enum reason ask_bucket(enum question question, const struct flow *
 		*scope = service->scope;
 		if (tracing)
 			traced.flags |= TRACE_SERVICE;
-		verb = verb_of(service_bucket(directory, service, flow));
+		verb = verb_of(service_bucket(published, service, flow));
 	} else {
 		if (question == ASK_UNNAMED && vip->flags & VIP_DROP_UNNAMED)
 			return REASON_UNNAMED_DROPPED;
-		verb = verb_of(sender_bucket(directory, vip, flow->src_hi, flow->src_lo));
+		verb = verb_of(sender_bucket(published, vip, flow->src_hi, flow->src_lo));
 	}
 	if (UNLIKELY(direct))
 		return REASON_DIRECT;
@@ -139,8 +142,8 @@ ALWAYS_INLINE enum reason ask_bucket(enum question question, const struct flow *
 }
 
 /* An IP packet for a VIP, its fixed header parsed. */
-ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt, struct vip *vip,
-				     __u64 directory, int direct, __u32 *scope)
+ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
+				     struct vip *vip, __u64 published, int direct, __u32 *scope)
 {
 	struct flow flow = {.src_hi = pkt->src_hi, .src_lo = pkt->src_lo};
 	enum question question = parse_rest(ctx, cur, pkt, &flow);
@@ -152,7 +155,7 @@ ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, str
 	else if (UNLIKELY(question == ASK_NOBODY))
 		reason = REASON_ERROR_UNKNOWN;
 	else
-		reason = ask_bucket(question, &flow, vip, directory, direct, scope);
+		reason = ask_bucket(question, &flow, vip, published, direct, scope);
 	if (UNLIKELY(pkt->first_fragment))
 		remember_fragment(pkt, *scope, verdict_of(reason) == XDP_PASS);
 	return reason;
@@ -161,7 +164,7 @@ ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, str
 ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 {
 	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
-	__u64 directory = read_directory();
+	__u64 published = read_word();
 	struct packet pkt = {};
 	struct eth *eth = cur.pos;
 	void *l3;
@@ -183,16 +186,16 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 
 			if ((void *)(type + 1) <= cur.end &&
 			    (*type == ICMPV6_SOLICITATION || *type == ICMPV6_ADVERTISEMENT))
-				return handle_neighbor(ctx, &cur, eth, &pkt, l3, directory,
+				return handle_neighbor(ctx, &cur, eth, &pkt, l3, published,
 						       ctx->ingress_ifindex, scope);
 		}
 	} else if (pkt.ethertype == ETHERTYPE_ARP) {
-		return handle_arp(&cur, eth, &pkt, directory, ctx->ingress_ifindex, scope);
+		return handle_arp(&cur, eth, &pkt, published, ctx->ingress_ifindex, scope);
 	} else {
 		return REASON_NOT_IP;
 	}
 
-	vip = find_vip(directory, pkt.dst_hi, pkt.dst_lo);
+	vip = find_vip(published, pkt.dst_hi, pkt.dst_lo);
 	if (!vip)
 		return REASON_NOT_VIP;
 	if (vip->ifindex != ctx->ingress_ifindex)
@@ -201,16 +204,15 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	to = addressee(eth, vip);
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
-	reason = handle_vip(ctx, &cur, &pkt, vip, directory, to == TO_US, scope);
+	reason = handle_vip(ctx, &cur, &pkt, vip, published, to == TO_US, scope);
 	if (verdict_of(reason) == XDP_PASS)
 		set_destination(eth, vip);
 	return reason;
 }
 
-SEC("xdp.frags")
-int lb_xdp(struct xdp_md *ctx)
+/* The long way; a function of its own, so that the short one has the registers to itself. */
+__attribute__((noinline)) int long_way(struct xdp_md *ctx)
 {
-	__u64 bytes = bpf_xdp_get_buff_len(ctx);
 	__u32 scope = 0;
 	enum reason reason = handle(ctx, &scope);
 
@@ -218,10 +220,33 @@ int lb_xdp(struct xdp_md *ctx)
 		traced.reason = reason;
 		traced.scope = scope;
 	}
+	return scope << 8 | reason;
+}
+
+SEC("xdp.frags")
+int lb_xdp(struct xdp_md *ctx)
+{
+	__u64 bytes = frame_length(ctx);
+	__u32 scope = 0;
+	enum reason reason = common_way(ctx, &scope);
+
+	if (UNLIKELY(reason == UNCOMMON)) {
+		int outcome = long_way(ctx);
+
+		scope = outcome >> 8 & 0xffff;
+		reason = outcome & 0xff;
+		if (directory.sample && worth_sampling(reason))
+			sample(ctx, scope, reason);
+	}
 	count(scope, reason, bytes);
-	if (UNLIKELY(live.sample && worth_sampling(reason)))
-		sample(ctx, scope, reason);
 	return verdict_of(reason);
+}
+
+/* For a private instance: the long way only, which tells what it decides. */
+SEC("xdp.frags")
+int lb_trace(struct xdp_md *ctx)
+{
+	return verdict_of(long_way(ctx) & 0xff);
 }
 
 /*

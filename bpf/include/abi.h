@@ -9,8 +9,8 @@
 
 enum limits {
 	BUCKETS = 65536, /* of one ownership table; a power of two: a mask selects one */
-	VIP_SLOTS = 4096, /* of one half of the vips map, a power of two */
-	SERVICE_SLOTS = 16384, /* of one half of the services map, a power of two */
+	VIP_SLOTS = 4096, /* of one half of the VIPs, a power of two */
+	SERVICE_SLOTS = 16384, /* of one half of the services, a power of two */
 	PROBES = 4, /* slots after the first that a lookup may have to look at, plus one */
 	HASH_KEYS = 6, /* one for each 32-bit word of the source and the ports, one that is added */
 };
@@ -18,7 +18,7 @@ enum limits {
 /*
  * Why the program ended where it did. The verdict follows from the reason: passes first, then
  * passes of a VIP's packet, drops, and frames sent back, with the last group counted by the
- * egress guard. Additions go to the end of their group; the pinned counters are keyed by name.
+ * egress guard.
  */
 enum reason {
 	/* XDP_PASS, the frame untouched */
@@ -89,7 +89,7 @@ enum vip_flags {
 };
 
 /*
- * A slot of the vips map: open addressing by address. Addresses are 128-bit numbers in host
+ * A VIP's slot: open addressing by address. Addresses are 128-bit numbers in host
  * order, high half first; IPv4 is ::ffff:a.b.c.d. A slot with scope 0 is empty.
  */
 struct vip {
@@ -103,11 +103,11 @@ struct vip {
 	__u32 table;
 	__u32 tcp_lengths; /* bit n: a TCP service exists whose ports share their first n bits */
 	__u32 udp_lengths;
-	__u32 pad[3];
+	__u32 pad[4];
 };
 
 /*
- * A slot of the services map: open addressing by selector, (scope of the VIP) << 32 |
+ * A service's slot: open addressing by selector, (scope of the VIP) << 32 |
  * protocol << 24 | prefix length << 16 | port prefix. A range of ports is several slots, one for
  * each aligned power of two of ports in it. A slot with selector 0 is empty.
  */
@@ -122,15 +122,17 @@ struct service {
 };
 
 /*
- * One word publishes a whole directory (VIPs, services, hash keys): an odd multiplier, whose
- * bit 1 says which half of them is live. The other half is free to be written until the word
- * changes.
+ * What is served. All but sample has two halves, and one word publishes a half: an odd multiplier,
+ * whose bit 1 says which half is live. The other is free to be written until the word changes.
+ * Memory that the programs address directly: a lookup by helper costs them their registers.
  */
-struct settings {
-	__u64 directory;
+struct directory {
+	__u64 word;
 	__u64 hash_keys[2 * HASH_KEYS];
 	__u32 sample; /* one of so many drops goes to the ring buffer; 0: none */
-	__u32 pad;
+	__u32 pad[5];
+	struct vip vips[2 * VIP_SLOTS];
+	struct service services[2 * SERVICE_SLOTS];
 };
 
 /* A frame counted at the one exit; per CPU. */
@@ -226,5 +228,6 @@ struct trace {
 
 _Static_assert(sizeof(struct vip) == 64, "a VIP is one cache line");
 _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
+_Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

@@ -30,7 +30,7 @@ ALWAYS_INLINE int is_ipv4_arp(const struct arp *arp)
 }
 
 ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct packet *pkt,
-				     __u64 directory, __u32 ifindex, __u32 *scope)
+				     __u64 published, __u32 ifindex, __u32 *scope)
 {
 	struct arp *arp;
 	struct vip *vip, *claimed;
@@ -45,14 +45,14 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 	pkt->src_lo = sender_lo;
 	pkt->dst_lo = V4_MAPPED | bpf_ntohl(arp->target);
 
-	claimed = find_vip(directory, 0, sender_lo);
+	claimed = find_vip(published, 0, sender_lo);
 	if (claimed && claimed->ifindex == ifindex && !same_mac(arp->sender_mac, claimed->mac)) {
 		*scope = claimed->scope;
 		return REASON_ARP_CONFLICT;
 	}
 	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return REASON_NOT_VIP;
-	vip = find_vip(directory, 0, pkt->dst_lo);
+	vip = find_vip(published, 0, pkt->dst_lo);
 	if (!vip)
 		return REASON_NOT_VIP;
 	if (vip->ifindex != ifindex)
@@ -62,8 +62,8 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
 	if (to == TO_ALL) {
-		enum reason reason = answerer(sender_bucket(directory, vip, 0, sender_lo),
-					   REASON_ARP_ANSWERED, REASON_ARP_NOT_OWNER);
+		enum reason reason = answerer(sender_bucket(published, vip, 0, sender_lo),
+					      REASON_ARP_ANSWERED, REASON_ARP_NOT_OWNER);
 		if (reason != REASON_ARP_ANSWERED)
 			return reason;
 	}
@@ -176,7 +176,7 @@ ALWAYS_INLINE enum reason judge_advertisement(struct cursor *cur, const struct v
  * fragments.
  */
 ALWAYS_INLINE enum reason handle_neighbor(struct xdp_md *ctx, struct cursor *cur, struct eth *eth,
-					  struct packet *pkt, struct ipv6 *ip, __u64 directory,
+					  struct packet *pkt, struct ipv6 *ip, __u64 published,
 					  __u32 ifindex, __u32 *scope)
 {
 	struct neighbor *nd;
@@ -187,7 +187,7 @@ ALWAYS_INLINE enum reason handle_neighbor(struct xdp_md *ctx, struct cursor *cur
 	if (!TAKE(cur, nd))
 		return REASON_NOT_VIP;
 	type = nd->type;
-	vip = find_vip(directory, bpf_be64_to_cpu(nd->target[0]), bpf_be64_to_cpu(nd->target[1]));
+	vip = find_vip(published, bpf_be64_to_cpu(nd->target[0]), bpf_be64_to_cpu(nd->target[1]));
 	if (!vip)
 		return REASON_NOT_VIP;
 	if (vip->ifindex != ifindex)
@@ -201,8 +201,9 @@ ALWAYS_INLINE enum reason handle_neighbor(struct xdp_md *ctx, struct cursor *cur
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
 	if (to == TO_ALL) {
-		enum reason reason = answerer(sender_bucket(directory, vip, pkt->src_hi, pkt->src_lo),
-					   REASON_ND_ANSWERED, REASON_ND_NOT_OWNER);
+		enum reason reason =
+			answerer(sender_bucket(published, vip, pkt->src_hi, pkt->src_lo),
+				 REASON_ND_ANSWERED, REASON_ND_NOT_OWNER);
 		if (reason != REASON_ND_ANSWERED)
 			return reason;
 	}

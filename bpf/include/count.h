@@ -5,6 +5,17 @@
 #include "maps.h"
 #include "parse.h"
 
+/*
+ * A call costs more than the rest of the count, so it is made only for frames that are long enough
+ * to lie in more than one buffer.
+ */
+ALWAYS_INLINE __u64 frame_length(struct xdp_md *ctx)
+{
+	__u64 linear = ctx->data_end - ctx->data;
+
+	return linear > 2048 ? bpf_xdp_get_buff_len(ctx) : linear;
+}
+
 ALWAYS_INLINE int verdict_of(enum reason reason)
 {
 	return reason < REASON_FIRST_DROP ? XDP_PASS : reason < REASON_FIRST_TX ? XDP_DROP : XDP_TX;
@@ -36,7 +47,7 @@ static __attribute__((noinline)) int sample(struct xdp_md *ctx, __u32 scope, __u
 	__u32 length, captured;
 	struct drop *drop;
 
-	if (bpf_get_prandom_u32() % live.sample)
+	if (bpf_get_prandom_u32() % directory.sample)
 		return 0;
 	drop = bpf_ringbuf_reserve(&drops, sizeof(*drop), 0);
 	if (!drop)

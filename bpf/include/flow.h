@@ -17,20 +17,20 @@ struct flow {
  * The word that publishes everything. It is read once for each packet: a packet that meets two
  * of them would find nothing. lbd rewrites the other half only after an RCU grace period.
  */
-ALWAYS_INLINE __u64 read_directory(void)
+ALWAYS_INLINE __u64 read_word(void)
 {
-	return *(volatile __u64 *)&live.directory;
+	return *(volatile __u64 *)&directory.word;
 }
 
-ALWAYS_INLINE __u32 live_half(__u64 directory)
+ALWAYS_INLINE __u32 live_half(__u64 published)
 {
-	return (directory >> 1) & 1;
+	return (published >> 1) & 1;
 }
 
 /* First slot of a key in a half of 1 << bits slots. */
-ALWAYS_INLINE __u32 first_slot(__u64 directory, __u64 key, __u32 bits)
+ALWAYS_INLINE __u32 first_slot(__u64 published, __u64 key, __u32 bits)
 {
-	return (key * directory) >> (64 - bits);
+	return (key * published) >> (64 - bits);
 }
 
 /*
@@ -40,9 +40,9 @@ ALWAYS_INLINE __u32 first_slot(__u64 directory, __u64 key, __u32 bits)
  * finisher, because the ports of one client are a sequence and a linear map of a sequence is lumpy.
  * Words are numbers in host order: every machine gets the same hash. The Go twin is flowhash.Sum.
  */
-ALWAYS_INLINE __u64 flow_hash(__u64 directory, __u64 src_hi, __u64 src_lo, __u32 ports)
+ALWAYS_INLINE __u64 flow_hash(__u64 published, __u64 src_hi, __u64 src_lo, __u32 ports)
 {
-	const __u64 *key = live.hash_keys + live_half(directory) * HASH_KEYS;
+	const __u64 *key = directory.hash_keys + live_half(published) * HASH_KEYS;
 	__u64 h = key[HASH_KEYS - 1];
 
 	h += key[0] * (src_hi >> 32);
@@ -61,18 +61,22 @@ ALWAYS_INLINE __u64 flow_hash(__u64 directory, __u64 src_hi, __u64 src_lo, __u32
 _Static_assert(1 << VIP_SLOT_BITS == VIP_SLOTS, "");
 _Static_assert(1 << SERVICE_SLOT_BITS == SERVICE_SLOTS, "");
 
-/* The VIP that holds an address, or NULL. */
-ALWAYS_INLINE struct vip *find_vip(__u64 directory, __u64 hi, __u64 lo)
+ALWAYS_INLINE __u64 vip_key(__u64 hi, __u64 lo)
 {
-	__u32 half = live_half(directory) * VIP_SLOTS;
-	__u32 slot = first_slot(directory, lo ^ (hi << 1 | hi >> 63), VIP_SLOT_BITS);
+	return lo ^ (hi << 1 | hi >> 63);
+}
+
+/* The VIP that holds an address, or NULL. */
+ALWAYS_INLINE struct vip *find_vip(__u64 published, __u64 hi, __u64 lo)
+{
+	__u32 half = live_half(published) * VIP_SLOTS;
+	__u32 slot = first_slot(published, vip_key(hi, lo), VIP_SLOT_BITS);
 
 #pragma unroll
 	for (int i = 0; i < PROBES; i++) {
-		__u32 key = half + ((slot + i) & (VIP_SLOTS - 1));
-		struct vip *vip = bpf_map_lookup_elem(&vips, &key);
+		struct vip *vip = &directory.vips[half + ((slot + i) & (VIP_SLOTS - 1))];
 
-		if (!vip || !vip->scope)
+		if (!vip->scope)
 			return NULL;
 		if (vip->addr_lo == lo && vip->addr_hi == hi)
 			return vip;
@@ -80,21 +84,20 @@ ALWAYS_INLINE struct vip *find_vip(__u64 directory, __u64 hi, __u64 lo)
 	return NULL;
 }
 
-/* The index in the services map of a selector, or -1. */
-ALWAYS_INLINE int find_slot(__u64 directory, __u64 selector)
+/* The index of a selector's slot, or -1. */
+ALWAYS_INLINE int find_slot(__u64 published, __u64 selector)
 {
-	__u32 half = live_half(directory) * SERVICE_SLOTS;
-	__u32 slot = first_slot(directory, selector, SERVICE_SLOT_BITS);
+	__u32 half = live_half(published) * SERVICE_SLOTS;
+	__u32 slot = first_slot(published, selector, SERVICE_SLOT_BITS);
 
 #pragma unroll
 	for (int i = 0; i < PROBES; i++) {
-		__u32 key = half + ((slot + i) & (SERVICE_SLOTS - 1));
-		struct service *service = bpf_map_lookup_elem(&services, &key);
+		__u32 index = half + ((slot + i) & (SERVICE_SLOTS - 1));
 
-		if (!service || !service->selector)
+		if (!directory.services[index].selector)
 			return -1;
-		if (service->selector == selector)
-			return key;
+		if (directory.services[index].selector == selector)
+			return index;
 	}
 	return -1;
 }
@@ -104,7 +107,7 @@ ALWAYS_INLINE int find_slot(__u64 directory, __u64 selector)
  * prefix wins. base is a selector without length and port. A function of its own, which the
  * verifier checks once.
  */
-__attribute__((noinline)) int find_wide_service(__u64 directory, __u64 base, __u32 port,
+__attribute__((noinline)) int find_wide_service(__u64 published, __u64 base, __u32 port,
 						__u32 lengths, __u32 has_any)
 {
 	int slot;
@@ -112,16 +115,17 @@ __attribute__((noinline)) int find_wide_service(__u64 directory, __u64 base, __u
 	for (int length = PORT_BITS - 1; length >= 0; length--) {
 		if (!(lengths & (1 << length)))
 			continue;
-		slot = find_slot(directory,
+		slot = find_slot(published,
 				 base | length << 16 | (port & (0xffff0000 >> length & 0xffff)));
 		if (slot >= 0)
 			return slot;
 	}
-	return has_any ? find_slot(directory, base >> 32 << 32) : -1;
+	return has_any ? find_slot(published, base >> 32 << 32) : -1;
 }
 
 /* The service of a VIP that names a flow, or NULL: one port, a range, all ports, any protocol. */
-ALWAYS_INLINE struct service *find_service(__u64 directory, struct vip *vip, const struct flow *flow)
+ALWAYS_INLINE struct service *find_service(__u64 published, struct vip *vip,
+					   const struct flow *flow)
 {
 	__u32 lengths = flow->protocol == PROTO_TCP   ? vip->tcp_lengths
 			: flow->protocol == PROTO_UDP ? vip->udp_lengths
@@ -129,14 +133,12 @@ ALWAYS_INLINE struct service *find_service(__u64 directory, struct vip *vip, con
 	__u32 has_any = vip->flags & VIP_HAS_ANY;
 	__u64 base = (__u64)vip->scope << 32 | (__u32)flow->protocol << 24;
 	int slot = -1;
-	__u32 key;
 
 	if (lengths & (1 << PORT_BITS))
-		slot = find_slot(directory, base | PORT_BITS << 16 | flow->dst_port);
+		slot = find_slot(published, base | PORT_BITS << 16 | flow->dst_port);
 	if (slot < 0 && ((lengths & ((1 << PORT_BITS) - 1)) || has_any))
-		slot = find_wide_service(directory, base, flow->dst_port, lengths, has_any);
-	if (slot < 0)
+		slot = find_wide_service(published, base, flow->dst_port, lengths, has_any);
+	if (slot < 0 || slot >= 2 * SERVICE_SLOTS)
 		return NULL;
-	key = slot;
-	return bpf_map_lookup_elem(&services, &key);
+	return &directory.services[slot];
 }

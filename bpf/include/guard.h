@@ -13,14 +13,14 @@ enum tc_verdict { TC_NEXT = -1, TC_DROP = 2 };
 
 #define GUARD_PASS REASON_COUNT
 
-ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 directory, __u32 *scope)
+ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 published, __u32 *scope)
 {
 	struct arp *arp;
 	struct vip *vip;
 
 	if (!TAKE(cur, arp) || !is_ipv4_arp(arp))
 		return GUARD_PASS;
-	vip = find_vip(directory, 0, V4_MAPPED | bpf_ntohl(arp->sender));
+	vip = find_vip(published, 0, V4_MAPPED | bpf_ntohl(arp->sender));
 	if (!vip || same_mac(arp->sender_mac, vip->mac))
 		return GUARD_PASS;
 	*scope = vip->scope;
@@ -31,7 +31,7 @@ ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 directory, __u32 *
 	return REASON_ARP_MASKED;
 }
 
-ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 directory, __u32 *scope)
+ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 published, __u32 *scope)
 {
 	struct packet pkt = {};
 	struct neighbor *nd;
@@ -40,9 +40,9 @@ ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 directory, __
 	if (parse_ipv6(cur, &pkt) || pkt.protocol != PROTO_ICMPV6 || !TAKE(cur, nd))
 		return GUARD_PASS;
 	if (nd->type == ICMPV6_SOLICITATION)
-		vip = find_vip(directory, pkt.src_hi, pkt.src_lo);
+		vip = find_vip(published, pkt.src_hi, pkt.src_lo);
 	else if (nd->type == ICMPV6_ADVERTISEMENT)
-		vip = find_vip(directory, bpf_be64_to_cpu(nd->target[0]),
+		vip = find_vip(published, bpf_be64_to_cpu(nd->target[0]),
 			       bpf_be64_to_cpu(nd->target[1]));
 	else
 		return GUARD_PASS;
@@ -55,7 +55,7 @@ ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 directory, __
 ALWAYS_INLINE enum reason guard(struct __sk_buff *skb, __u32 *scope)
 {
 	struct cursor cur = {(void *)(long)skb->data, (void *)(long)skb->data_end};
-	__u64 directory = read_directory();
+	__u64 published = read_word();
 	struct packet pkt = {};
 	struct eth *eth = cur.pos;
 
@@ -64,8 +64,8 @@ ALWAYS_INLINE enum reason guard(struct __sk_buff *skb, __u32 *scope)
 	if (eth->src[0] & 1)
 		return REASON_SHARED_SOURCE;
 	if (pkt.ethertype == ETHERTYPE_ARP)
-		return guard_arp(&cur, directory, scope);
+		return guard_arp(&cur, published, scope);
 	if (pkt.ethertype == ETHERTYPE_IPV6)
-		return guard_neighbor(&cur, directory, scope);
+		return guard_neighbor(&cur, published, scope);
 	return GUARD_PASS;
 }

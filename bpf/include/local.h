@@ -27,18 +27,21 @@ ALWAYS_INLINE enum verb verb_of(__u64 word)
 }
 
 /* By the sender alone, in the VIP's table: ARP, ND, echo, and what no service names. */
-ALWAYS_INLINE __u64 sender_bucket(__u64 directory, const struct vip *vip, __u64 src_hi, __u64 src_lo)
+ALWAYS_INLINE __u64 sender_bucket(__u64 published, const struct vip *vip, __u64 src_hi,
+				  __u64 src_lo)
 {
-	return bucket_of(vip->table, flow_hash(directory, src_hi, src_lo, 0));
+	return bucket_of(vip->table, flow_hash(published, src_hi, src_lo, 0));
 }
 
-ALWAYS_INLINE __u64 service_bucket(__u64 directory, const struct service *service, const struct flow *flow)
+ALWAYS_INLINE __u64 service_bucket(__u64 published, const struct service *service,
+				   const struct flow *flow)
 {
 	__u32 ports = (__u32)flow->src_port << 16 | flow->dst_port;
 
-	return bucket_of(service->table, flow_hash(directory, flow->src_hi & service->source_mask_hi,
-						   flow->src_lo & service->source_mask_lo,
-						   ports & service->ports_mask));
+	return bucket_of(service->table,
+			 flow_hash(published, flow->src_hi & service->source_mask_hi,
+				   flow->src_lo & service->source_mask_lo,
+				   ports & service->ports_mask));
 }
 
 /*

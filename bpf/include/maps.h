@@ -20,24 +20,9 @@ const struct {
 	struct drop drop;
 } *const volatile exported;
 
-SEC(".data.settings") struct settings live;
+/* In .bss: zero until Go fills it in. */
+struct directory directory __attribute__((aligned(64)));
 SEC(".data.trace") struct trace traced;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct vip);
-	__uint(max_entries, 2 * VIP_SLOTS);
-	__uint(map_flags, BPF_F_MMAPABLE);
-} vips SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__type(key, __u32);
-	__type(value, struct service);
-	__uint(max_entries, 2 * SERVICE_SLOTS);
-	__uint(map_flags, BPF_F_MMAPABLE);
-} services SEC(".maps");
 
 /* Table t's bucket b is at t * BUCKETS + b. */
 struct {

@@ -28,6 +28,38 @@ type lbCounter struct {
 	Bytes   uint64
 }
 
+type lbDirectory struct {
+	_        structs.HostLayout
+	Word     uint64
+	HashKeys [12]uint64
+	Sample   uint32
+	Pad      [5]uint32
+	Vips     [8192]struct {
+		_          structs.HostLayout
+		AddrHi     uint64
+		AddrLo     uint64
+		Mac        [6]uint8
+		OwnMac     [6]uint8
+		Ifindex    uint32
+		Scope      uint16
+		Flags      uint16
+		Table      uint32
+		TcpLengths uint32
+		UdpLengths uint32
+		Pad        [4]uint32
+	}
+	Services [32768]struct {
+		_            structs.HostLayout
+		Selector     uint64
+		SourceMaskHi uint64
+		SourceMaskLo uint64
+		PortsMask    uint32
+		Table        uint32
+		Scope        uint16
+		Pad          [15]uint16
+	}
+}
+
 type lbDrop struct {
 	_        structs.HostLayout
 	TimeNs   uint64
@@ -142,14 +174,6 @@ type lbService struct {
 	Pad          [15]uint16
 }
 
-type lbSettings struct {
-	_         structs.HostLayout
-	Directory uint64
-	HashKeys  [12]uint64
-	Sample    uint32
-	Pad       uint32
-}
-
 type lbTrace struct {
 	_        structs.HostLayout
 	SrcHi    uint64
@@ -205,8 +229,7 @@ type lbVip struct {
 	Table      uint32
 	TcpLengths uint32
 	UdpLengths uint32
-	Pad        [3]uint32
-	_          [4]byte
+	Pad        [4]uint32
 }
 
 type lbVipFlags uint32
@@ -226,14 +249,13 @@ const (
 	lbMapInterfaces = "interfaces"
 	lbMapLabels     = "labels"
 	lbMapNodes      = "nodes"
-	lbMapServices   = "services"
 	lbMapTables     = "tables"
-	lbMapVips       = "vips"
 	lbProgLbEgress  = "lb_egress"
 	lbProgLbIngress = "lb_ingress"
+	lbProgLbTrace   = "lb_trace"
 	lbProgLbXdp     = "lb_xdp"
+	lbVarDirectory  = "directory"
 	lbVarExported   = "exported"
-	lbVarLive       = "live"
 	lbVarTraced     = "traced"
 	lbVarTracing    = "tracing"
 )
@@ -282,6 +304,7 @@ type lbSpecs struct {
 type lbProgramSpecs struct {
 	LbEgress  *ebpf.ProgramSpec `ebpf:"lb_egress"`
 	LbIngress *ebpf.ProgramSpec `ebpf:"lb_ingress"`
+	LbTrace   *ebpf.ProgramSpec `ebpf:"lb_trace"`
 	LbXdp     *ebpf.ProgramSpec `ebpf:"lb_xdp"`
 }
 
@@ -295,19 +318,17 @@ type lbMapSpecs struct {
 	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels     *ebpf.MapSpec `ebpf:"labels"`
 	Nodes      *ebpf.MapSpec `ebpf:"nodes"`
-	Services   *ebpf.MapSpec `ebpf:"services"`
 	Tables     *ebpf.MapSpec `ebpf:"tables"`
-	Vips       *ebpf.MapSpec `ebpf:"vips"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	Exported *ebpf.VariableSpec `ebpf:"exported"`
-	Live     *ebpf.VariableSpec `ebpf:"live"`
-	Traced   *ebpf.VariableSpec `ebpf:"traced"`
-	Tracing  *ebpf.VariableSpec `ebpf:"tracing"`
+	Directory *ebpf.VariableSpec `ebpf:"directory"`
+	Exported  *ebpf.VariableSpec `ebpf:"exported"`
+	Traced    *ebpf.VariableSpec `ebpf:"traced"`
+	Tracing   *ebpf.VariableSpec `ebpf:"tracing"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -336,9 +357,7 @@ type lbMaps struct {
 	Interfaces *ebpf.Map `ebpf:"interfaces"`
 	Labels     *ebpf.Map `ebpf:"labels"`
 	Nodes      *ebpf.Map `ebpf:"nodes"`
-	Services   *ebpf.Map `ebpf:"services"`
 	Tables     *ebpf.Map `ebpf:"tables"`
-	Vips       *ebpf.Map `ebpf:"vips"`
 }
 
 func (m *lbMaps) Close() error {
@@ -349,9 +368,7 @@ func (m *lbMaps) Close() error {
 		m.Interfaces,
 		m.Labels,
 		m.Nodes,
-		m.Services,
 		m.Tables,
-		m.Vips,
 	)
 }
 
@@ -359,10 +376,10 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	Exported *ebpf.Variable `ebpf:"exported"`
-	Live     *ebpf.Variable `ebpf:"live"`
-	Traced   *ebpf.Variable `ebpf:"traced"`
-	Tracing  *ebpf.Variable `ebpf:"tracing"`
+	Directory *ebpf.Variable `ebpf:"directory"`
+	Exported  *ebpf.Variable `ebpf:"exported"`
+	Traced    *ebpf.Variable `ebpf:"traced"`
+	Tracing   *ebpf.Variable `ebpf:"tracing"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.
@@ -371,6 +388,7 @@ type lbVariables struct {
 type lbPrograms struct {
 	LbEgress  *ebpf.Program `ebpf:"lb_egress"`
 	LbIngress *ebpf.Program `ebpf:"lb_ingress"`
+	LbTrace   *ebpf.Program `ebpf:"lb_trace"`
 	LbXdp     *ebpf.Program `ebpf:"lb_xdp"`
 }
 
@@ -378,6 +396,7 @@ func (p *lbPrograms) Close() error {
 	return _LbClose(
 		p.LbEgress,
 		p.LbIngress,
+		p.LbTrace,
 		p.LbXdp,
 	)
 }

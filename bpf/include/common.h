@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The short way for what nearly all traffic is: a TCP or UDP packet without VLAN tag, IP options,
+ * extension headers or fragmentation, to a group MAC if it is for a VIP, whose VIP and service are
+ * in the first slot looked at. It decides as the long way does, with a third of the instructions
+ * and no call: a call costs 5 ns where returns are guarded against speculation.
+ */
+#pragma once
+
+#include "local.h"
+
+/* Not decided here: the long way. */
+#define UNCOMMON REASON_COUNT
+
+/* The service in the first slot for a flow, or NULL: another slot may hold it, or a wider one. */
+ALWAYS_INLINE struct service *common_service(__u64 published, const struct vip *vip, __u8 protocol,
+					     __u16 port)
+{
+	__u32 lengths = protocol == PROTO_TCP ? vip->tcp_lengths : vip->udp_lengths;
+	__u64 base = (__u64)vip->scope << 32 | (__u32)protocol << 24;
+	/* one port, or all of them when no service of the VIP names fewer */
+	__u64 selector = lengths == 1 ? base : base | PORT_BITS << 16 | port;
+	__u32 slot = first_slot(published, selector, SERVICE_SLOT_BITS);
+	struct service *service = &directory.services[live_half(published) * SERVICE_SLOTS + slot];
+
+	return service->selector == selector ? service : NULL;
+}
+
+ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth, __u64 src_hi,
+				      __u64 src_lo, __u64 dst_hi, __u64 dst_lo, __u8 protocol,
+				      const struct ports *ports, __u32 *scope)
+{
+	__u64 published = read_word();
+	__u32 slot = first_slot(published, vip_key(dst_hi, dst_lo), VIP_SLOT_BITS);
+	struct vip *vip = &directory.vips[live_half(published) * VIP_SLOTS + slot];
+	struct service *service;
+	__u32 both, key;
+	__u64 hash;
+	__u64 *bucket;
+	enum verb verb;
+
+	if (!vip->scope)
+		return REASON_NOT_VIP;
+	if (vip->addr_lo != dst_lo || vip->addr_hi != dst_hi || !(eth->dst[0] & 1) ||
+	    vip->ifindex != ctx->ingress_ifindex)
+		return UNCOMMON;
+	service = common_service(published, vip, protocol, bpf_ntohs(ports->dst));
+	if (!service)
+		return UNCOMMON;
+	both = (__u32)bpf_ntohs(ports->src) << 16 | bpf_ntohs(ports->dst);
+	hash = flow_hash(published, src_hi & service->source_mask_hi,
+			 src_lo & service->source_mask_lo, both & service->ports_mask);
+	key = service->table * BUCKETS + (hash & (BUCKETS - 1));
+	bucket = bpf_map_lookup_elem(&tables, &key);
+	if (!bucket)
+		return UNCOMMON;
+	verb = verb_of(*(volatile __u64 *)bucket);
+	*scope = service->scope;
+	if (verb == VERB_IGNORE)
+		return REASON_NOT_OWNER;
+	if (verb != VERB_ACCEPT)
+		return UNCOMMON;
+	set_destination(eth, vip);
+	return REASON_ACCEPTED;
+}
+
+ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct eth *eth = (void *)(long)ctx->data;
+	struct ports *ports;
+
+	if ((void *)(eth + 1) > end)
+		return UNCOMMON;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
+		struct ipv4 *ip = (void *)(eth + 1);
+
+		ports = (void *)(ip + 1);
+		if ((void *)(ports + 1) > end || ip->version_ihl != 0x45 ||
+		    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
+		    (ip->protocol != PROTO_TCP && ip->protocol != PROTO_UDP))
+			return UNCOMMON;
+		return common_flow(ctx, eth, 0, V4_MAPPED | bpf_ntohl(ip->src), 0,
+				   V4_MAPPED | bpf_ntohl(ip->dst), ip->protocol, ports, scope);
+	}
+	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
+		struct ipv6 *ip = (void *)(eth + 1);
+
+		ports = (void *)(ip + 1);
+		if ((void *)(ports + 1) > end || bpf_ntohl(ip->version_class_flow) >> 28 != 6 ||
+		    (ip->next != PROTO_TCP && ip->next != PROTO_UDP))
+			return UNCOMMON;
+		return common_flow(ctx, eth, bpf_be64_to_cpu(ip->src[0]),
+				   bpf_be64_to_cpu(ip->src[1]), bpf_be64_to_cpu(ip->dst[0]),
+				   bpf_be64_to_cpu(ip->dst[1]), ip->next, ports, scope);
+	}
+	return UNCOMMON;
+}

@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/*
+ * Drives a program with distinct packets inside one BPF_PROG_TEST_RUN, which repeats one frame:
+ * makes the next flow out of the last, then tail-calls what is measured. The floors run the same
+ * way.
+ */
+#include "../include/parse.h"
+
+char _license[] SEC("license") = "Dual BSD/GPL";
+
+volatile const __u32 flows; /* distinct sources, a power of two, at most 2^20 */
+volatile const __u8 destination[6]; /* MAC of every frame; an accepted frame's was rewritten */
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} target SEC(".maps");
+
+struct transport {
+	struct ports ports;
+	__be32 sequence; /* of TCP, or the rest of UDP's header: which flow this was */
+};
+
+/* Low bits of the address and all of the port change, as with many clients. */
+ALWAYS_INLINE __u32 next_flow(struct eth *eth, struct transport *transport)
+{
+	__u32 flow = (transport->sequence + 1) & (flows - 1);
+
+	transport->sequence = flow;
+	transport->ports.src = (flow * 40503) | 4;
+	*(__u16 *)eth->dst = *(const volatile __u16 *)destination;
+	*(__u16 *)(eth->dst + 2) = *(const volatile __u16 *)(destination + 2);
+	*(__u16 *)(eth->dst + 4) = *(const volatile __u16 *)(destination + 4);
+	return flow;
+}
+
+SEC("xdp.frags")
+int generate4(struct xdp_md *ctx)
+{
+	struct eth *eth = (void *)(long)ctx->data;
+	struct ipv4 *ip = (void *)(eth + 1);
+	struct transport *transport = (void *)(ip + 1);
+
+	if ((void *)(transport + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	ip->src = bpf_htonl(0x0a000000 | next_flow(eth, transport));
+	bpf_tail_call(ctx, &target, 0);
+	return XDP_ABORTED;
+}
+
+SEC("xdp.frags")
+int generate6(struct xdp_md *ctx)
+{
+	struct eth *eth = (void *)(long)ctx->data;
+	struct ipv6 *ip = (void *)(eth + 1);
+	struct transport *transport = (void *)(ip + 1);
+
+	if ((void *)(transport + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	ip->src[1] = bpf_cpu_to_be64(next_flow(eth, transport));
+	bpf_tail_call(ctx, &target, 0);
+	return XDP_ABORTED;
+}
+
+SEC("xdp.frags")
+int floor_drop(struct xdp_md *ctx)
+{
+	(void)ctx;
+	return XDP_DROP;
+}
+
+/* The least that any program does to tell a VIP's packets from others: find addresses and ports. */
+SEC("xdp.frags")
+int floor_parse(struct xdp_md *ctx)
+{
+	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct packet pkt = {};
+	struct ports *ports;
+
+	if (parse_ethernet(&cur, &pkt))
+		return XDP_ABORTED;
+	if (pkt.ethertype == ETHERTYPE_IPV4 ? parse_ipv4(&cur, &pkt) : parse_ipv6(&cur, &pkt))
+		return XDP_ABORTED;
+	if (!TAKE(&cur, ports))
+		return XDP_ABORTED;
+	/* used, or the compiler would not read them */
+	return (pkt.dst_lo ^ pkt.dst_hi ^ pkt.src_hi ^ pkt.src_lo ^ ports->src ^ ports->dst) == 1
+		       ? XDP_DROP
+		       : XDP_PASS;
+}

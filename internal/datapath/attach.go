@@ -1,0 +1,204 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+)
+
+// Mode says at which hook the XDP program runs.
+type Mode string
+
+// Native runs in the driver; generic after the kernel has built its packet, on any interface.
+const (
+	ModeAuto    Mode = "auto" // native where the driver can, else generic
+	ModeNative  Mode = "native"
+	ModeGeneric Mode = "generic"
+)
+
+// An AttachedDevice is an interface that our programs run on.
+type AttachedDevice struct {
+	Interface string `json:"interface"`
+	Mode      Mode   `json:"mode"`
+	ProgramID uint32 `json:"program_id"`
+}
+
+// attach makes the programs run on exactly these interfaces: links that are pinned get the new
+// program by an update, which no packet notices.
+func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
+	var errs []error
+	var attached []AttachedDevice
+	for _, name := range names {
+		device, err := d.attachDevice(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("interface %s: %w", name, err))
+			continue
+		}
+		attached = append(attached, device)
+	}
+	errs = append(errs, d.detachOthers(names))
+	return attached, errors.Join(errs...)
+}
+
+func (d *Datapath) attachDevice(name string) (AttachedDevice, error) {
+	device, err := net.InterfaceByName(name)
+	if err != nil {
+		return AttachedDevice{}, err
+	}
+	// the fix-up first: without it native XDP on a veth would lose TCP
+	if err := d.attachTC(name, device.Index); err != nil {
+		return AttachedDevice{}, err
+	}
+	return d.attachXDP(name, device.Index)
+}
+
+func (d *Datapath) linkPin(name, hook string) string {
+	return filepath.Join(d.opts.Dir, "links", name+"-"+hook)
+}
+
+func (d *Datapath) attachXDP(name string, index int) (AttachedDevice, error) {
+	program := d.programs.Programs["lb_xdp"]
+	pin := d.linkPin(name, "xdp")
+	l, err := openLink(pin, index)
+	if err != nil {
+		return AttachedDevice{}, err
+	}
+	if l != nil {
+		defer l.Close()
+		if mode := attachedMode(index); d.opts.Mode == ModeAuto || d.opts.Mode == mode {
+			if err := l.Update(program); err != nil {
+				return AttachedDevice{}, fmt.Errorf("replace the XDP program: %w", err)
+			}
+			return described(name, mode, program)
+		}
+		if err := os.Remove(pin); err != nil {
+			return AttachedDevice{}, err
+		}
+		l.Close()
+	}
+	fresh, mode, err := d.newXDPLink(index, program)
+	if err != nil {
+		return AttachedDevice{}, err
+	}
+	defer fresh.Close()
+	if err := fresh.Pin(pin); err != nil {
+		return AttachedDevice{}, fmt.Errorf("pin the XDP link: %w", err)
+	}
+	return described(name, mode, program)
+}
+
+func (d *Datapath) newXDPLink(index int, program *ebpf.Program) (link.Link, Mode, error) {
+	try := map[Mode][]Mode{ModeAuto: {ModeNative, ModeGeneric}, ModeNative: {ModeNative}, ModeGeneric: {ModeGeneric}}
+	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
+	var err error
+	for _, mode := range try[d.opts.Mode] {
+		if owner := foreignProgram(index); owner != "" {
+			return nil, "", fmt.Errorf("another XDP program is attached (%s); it is not replaced: "+
+				"detach it, or announce the VIP on another interface", owner)
+		}
+		var l link.Link
+		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: flags[mode]})
+		if err == nil {
+			return l, mode, nil
+		}
+		err = fmt.Errorf("attach XDP in %s mode: %w", mode, err)
+	}
+	return nil, "", err
+}
+
+// foreignProgram names the XDP program on an interface that has no link of ours, or "".
+func foreignProgram(index int) string {
+	l, err := netlink.LinkByIndex(index)
+	if err != nil || l.Attrs().Xdp == nil || !l.Attrs().Xdp.Attached {
+		return ""
+	}
+	id := l.Attrs().Xdp.ProgId
+	owner := fmt.Sprintf("id %d", id)
+	if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
+		if info, err := p.Info(); err == nil {
+			owner += ", name " + info.Name
+		}
+		p.Close()
+	}
+	return owner
+}
+
+func attachedMode(index int) Mode {
+	l, err := netlink.LinkByIndex(index)
+	if err == nil && l.Attrs().Xdp != nil && l.Attrs().Xdp.AttachMode == nl.XDP_ATTACHED_SKB {
+		return ModeGeneric
+	}
+	return ModeNative
+}
+
+func described(name string, mode Mode, program *ebpf.Program) (AttachedDevice, error) {
+	info, err := program.Info()
+	if err != nil {
+		return AttachedDevice{}, fmt.Errorf("read program info: %w", err)
+	}
+	id, _ := info.ID()
+	return AttachedDevice{Interface: name, Mode: mode, ProgramID: uint32(id)}, nil
+}
+
+// openLink opens a pinned link of an interface, or returns nil: when there is none, or it is of
+// an interface that went away, whose name another one has now.
+func openLink(pin string, index int) (link.Link, error) {
+	l, err := link.LoadPinnedLink(pin, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open pinned link: %w", err)
+	}
+	info, err := l.Info()
+	if err != nil {
+		l.Close()
+		return nil, fmt.Errorf("read link info: %w", err)
+	}
+	attachedTo := uint32(0)
+	if x := info.XDP(); x != nil {
+		attachedTo = x.Ifindex
+	} else if x := info.TCX(); x != nil {
+		attachedTo = x.Ifindex
+	}
+	if attachedTo == uint32(index) {
+		return l, nil
+	}
+	l.Close()
+	return nil, os.Remove(pin)
+}
+
+// detachOthers removes the programs from interfaces that carry no VIP any more.
+func (d *Datapath) detachOthers(names []string) error {
+	entries, err := os.ReadDir(filepath.Join(d.opts.Dir, "links"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	keep := make(map[string]bool)
+	for _, name := range names {
+		for _, hook := range []string{"xdp", "tcx-ingress", "tcx-egress"} {
+			keep[name+"-"+hook] = true
+		}
+	}
+	var errs []error
+	gone := make(map[string]bool)
+	for _, entry := range entries {
+		if keep[entry.Name()] {
+			continue
+		}
+		errs = append(errs, os.Remove(filepath.Join(d.opts.Dir, "links", entry.Name())))
+		gone[entry.Name()[:strings.LastIndexByte(entry.Name(), '-')]] = true
+	}
+	for name := range gone {
+		errs = append(errs, removeFilters(strings.TrimSuffix(name, "-tcx")))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,116 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+)
+
+// DefaultDir is where an lbd pins, unless told otherwise.
+const DefaultDir = "/sys/fs/bpf/lb"
+
+// Options say where and how to attach.
+type Options struct {
+	Dir  string // below a BPF file system; one for each lbd
+	Mode Mode
+	Log  *slog.Logger
+}
+
+// A Datapath is the writing side of one pin directory. It is not safe for concurrent use.
+type Datapath struct {
+	opts     Options
+	maps     *mapSet          // nil before the first Set of a fresh directory
+	programs *ebpf.Collection // over maps
+}
+
+// Open takes over what is pinned, if anything, and changes nothing.
+func Open(opts Options) (*Datapath, error) {
+	if err := mountBPF(opts.Dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(filepath.Join(opts.Dir, "links"), 0o700); err != nil {
+		return nil, fmt.Errorf("create pin directory: %w", err)
+	}
+	d := &Datapath{opts: opts}
+	set, err := loadMapSet(opts.Dir)
+	if errors.Is(err, errNoMapSet) {
+		opts.Log.Info("starting with empty maps", "dir", opts.Dir, "reason", err)
+		return d, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if d.programs, err = set.load(); err != nil {
+		set.close()
+		return nil, err
+	}
+	d.maps = set
+	return d, nil
+}
+
+// use makes a filled map set the one that programs to be attached work with.
+func (d *Datapath) use(set *mapSet) error {
+	if set == d.maps {
+		return nil
+	}
+	programs, err := set.load()
+	if err != nil {
+		return err
+	}
+	if err := set.pin(d.opts.Dir); err != nil {
+		programs.Close()
+		return err
+	}
+	d.Close()
+	d.maps, d.programs = set, programs
+	return nil
+}
+
+// Close lets go of everything; what is pinned and attached goes on without this process.
+func (d *Datapath) Close() {
+	if d.programs != nil {
+		d.programs.Close()
+	}
+	if d.maps != nil {
+		d.maps.close()
+	}
+	d.maps, d.programs = nil, nil
+}
+
+// Withdraw detaches every program and removes every pin: the machine is as it was before.
+func (d *Datapath) Withdraw() error {
+	_, err := d.attach(nil)
+	d.Close()
+	for _, sub := range []string{"maps", "links", ""} {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(d.opts.Dir, sub)))
+	}
+	return err
+}
+
+// mountBPF makes sure that dir is below a BPF file system: the usual one is mounted when nothing is.
+func mountBPF(dir string) error {
+	const usual = "/sys/fs/bpf"
+	var fs unix.Statfs_t
+	parent := dir
+	for unix.Statfs(parent, &fs) != nil {
+		if parent == filepath.Dir(parent) {
+			return fmt.Errorf("pin directory %s: no such path", dir)
+		}
+		parent = filepath.Dir(parent)
+	}
+	if fs.Type == unix.BPF_FS_MAGIC {
+		return nil
+	}
+	if rel, err := filepath.Rel(usual, dir); err != nil || rel == ".." || len(rel) > 1 && rel[:2] == ".." {
+		return fmt.Errorf("pin directory %s: not on a BPF file system", dir)
+	}
+	if err := unix.Mount("bpf", usual, "bpf", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mount a BPF file system on %s: %w", usual, err)
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/sys/unix"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// directoryMap is what the loader calls the map that holds the variable "directory", and
+// directoryPin its pin: a BPF file system has no names with dots.
+const (
+	directoryMap = ".bss"
+	directoryPin = "directory"
+	traceMap     = ".data.trace"
+)
+
+// sizes are what a map set has room for. Growing means a new map set and one program swap.
+type sizes struct {
+	tables int
+	scopes int
+}
+
+// minSizes leaves room to grow without a swap: 4 MiB of tables, 16 KiB of counters a CPU.
+var minSizes = sizes{tables: 8, scopes: 32}
+
+// sizesFor returns room for a state, in powers of two.
+func sizesFor(want *lb.State) sizes {
+	// a table that changes users is written beside the one in use, so there may be twice as many
+	return sizes{
+		tables: max(minSizes.tables, ceilPow2(2*len(want.Tables))),
+		scopes: max(minSizes.scopes, ceilPow2(1+len(want.VIPs)+len(want.Services))),
+	}
+}
+
+func (s sizes) holds(other sizes) bool { return s.tables >= other.tables && s.scopes >= other.scopes }
+
+func ceilPow2(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
+
+// A mapSet is every map of one loaded object, with direct access to what is changed in place.
+type mapSet struct {
+	maps      map[string]*ebpf.Map // by name in the object
+	sizes     sizes
+	directory *region[lbDirectory]
+	tables    *region[uint64]
+}
+
+// newMapSet creates empty maps in the kernel, pinned nowhere.
+func newMapSet(s sizes) (*mapSet, error) {
+	spec, err := sizedSpec(s)
+	if err != nil {
+		return nil, err
+	}
+	maps := make(map[string]*ebpf.Map)
+	for name, m := range spec.Maps {
+		if !shared(name) {
+			continue
+		}
+		if maps[name], err = ebpf.NewMap(m); err != nil {
+			closeMaps(maps)
+			return nil, fmt.Errorf("create map %s: %w", name, err)
+		}
+	}
+	label := lbLabel{}
+	setText(label.Text[:], layout(spec))
+	if err := maps["labels"].Put(uint32(0), &label); err != nil {
+		closeMaps(maps)
+		return nil, fmt.Errorf("note the layout: %w", err)
+	}
+	return openMapSet(maps, s)
+}
+
+// shared says whether a map belongs to the map set and not to one program instance.
+func shared(name string) bool { return name != traceMap && !strings.HasPrefix(name, ".rodata") }
+
+func sizedSpec(s sizes) (*ebpf.CollectionSpec, error) {
+	spec, err := loadLb()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded object: %w", err)
+	}
+	spec.Maps["tables"].MaxEntries = uint32(s.tables) * uint32(lbLimitsBUCKETS)
+	spec.Maps["counters"].MaxEntries = uint32(s.scopes) * uint32(lbReasonREASON_COUNT)
+	spec.Maps["labels"].MaxEntries = uint32(s.scopes)
+	spec.Maps[directoryMap].Flags |= unix.BPF_F_MMAPABLE
+	return spec, nil
+}
+
+// layout fingerprints what the maps mean: the types of their keys and values, and the reasons.
+func layout(spec *ebpf.CollectionSpec) string {
+	hash := sha256.New()
+	for _, name := range pinNames(spec) {
+		m := spec.Maps[name]
+		fmt.Fprintf(hash, "%s %v %d %d ", name, m.Type, m.KeySize, m.ValueSize)
+		for _, t := range []btf.Type{m.Key, m.Value} {
+			if t != nil {
+				fmt.Fprintf(hash, "%+10v ", t)
+			}
+		}
+	}
+	for _, r := range reasons {
+		fmt.Fprintln(hash, r.Name)
+	}
+	return hex.EncodeToString(hash.Sum(nil))[:32]
+}
+
+// loadMapSet opens pinned maps. errNoMapSet means there are none that this program can use.
+func loadMapSet(dir string) (*mapSet, error) {
+	spec, err := sizedSpec(minSizes)
+	if err != nil {
+		return nil, err
+	}
+	maps := make(map[string]*ebpf.Map)
+	for _, name := range pinNames(spec) {
+		m, err := ebpf.LoadPinnedMap(mapPin(dir, name), nil)
+		if errors.Is(err, os.ErrNotExist) {
+			closeMaps(maps)
+			return nil, fmt.Errorf("%w: map %s is missing", errNoMapSet, name)
+		}
+		if err != nil {
+			closeMaps(maps)
+			return nil, fmt.Errorf("open pinned map %s: %w", name, err)
+		}
+		maps[name] = m
+	}
+	var label lbLabel
+	if err := maps["labels"].Lookup(uint32(0), &label); err != nil || text(label.Text[:]) != layout(spec) {
+		closeMaps(maps)
+		return nil, fmt.Errorf("%w: its layout is of another version", errNoMapSet)
+	}
+	return openMapSet(maps, sizes{
+		tables: int(maps["tables"].MaxEntries() / uint32(lbLimitsBUCKETS)),
+		scopes: int(maps["labels"].MaxEntries()),
+	})
+}
+
+var errNoMapSet = errors.New("no usable map set is pinned")
+
+func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
+	set := &mapSet{maps: maps, sizes: s}
+	var errs [2]error
+	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
+	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
+	if err := errors.Join(errs[:]...); err != nil {
+		set.close()
+		return nil, err
+	}
+	return set, nil
+}
+
+// load puts the programs into the kernel, over these maps.
+func (s *mapSet) load() (*ebpf.Collection, error) {
+	spec, err := sizedSpec(s.sizes)
+	if err != nil {
+		return nil, err
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: s.maps})
+	var verifier *ebpf.VerifierError
+	if errors.As(err, &verifier) {
+		return nil, fmt.Errorf("load programs: the kernel's verifier refuses them: %w", err)
+	}
+	if errors.Is(err, unix.EPERM) {
+		return nil, fmt.Errorf("load programs: %w (needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("load programs: %w", err)
+	}
+	return coll, nil
+}
+
+// pin makes the maps outlive this process, each pin replacing an older one in one step.
+func (s *mapSet) pin(dir string) error {
+	if err := os.MkdirAll(filepath.Join(dir, "maps"), 0o700); err != nil {
+		return err
+	}
+	for name, m := range s.maps {
+		fresh := mapPin(dir, name) + "_new"
+		if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		clone, err := m.Clone()
+		if err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+		err = clone.Pin(fresh)
+		clone.Close()
+		if err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+		if err := os.Rename(fresh, mapPin(dir, name)); err != nil {
+			return fmt.Errorf("pin map %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func (s *mapSet) close() {
+	s.directory.close()
+	s.tables.close()
+	closeMaps(s.maps)
+}
+
+func closeMaps(maps map[string]*ebpf.Map) {
+	for _, m := range maps {
+		m.Close()
+	}
+}
+
+func pinNames(spec *ebpf.CollectionSpec) []string {
+	var names []string
+	for name := range spec.Maps {
+		if shared(name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func mapPin(dir, name string) string {
+	if name == directoryMap {
+		name = directoryPin
+	}
+	return filepath.Join(dir, "maps", name)
+}
+
+// setText and text convert the NUL-padded strings of abi.h. Longer text is cut.
+func setText(to []int8, s string) {
+	clear(to)
+	for i := range min(len(s), len(to)) {
+		to[i] = int8(s[i])
+	}
+}
+
+func text(from []int8) string {
+	var b strings.Builder
+	for _, c := range from {
+		if c == 0 {
+			break
+		}
+		b.WriteByte(byte(c))
+	}
+	return b.String()
+}

@@ -1,0 +1,236 @@
+package datapath
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+
+	"github.com/lbctl/lbctl/internal/flowhash"
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// A Report says what a Set did.
+type Report struct {
+	Buckets  int              // entries of tables written
+	Attached []AttachedDevice // by interface name
+	Grown    bool             // a larger map set replaced the old one
+}
+
+// write makes a map set equal to a state: what is pointed at first, then one word that publishes
+// the rest. A packet sees all of the old state or all of the new, but for buckets that move within
+// a table, which change one by one.
+func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, error)) (int, error) {
+	scopes, err := s.assignScopes(want)
+	if err != nil {
+		return 0, err
+	}
+	tables, err := s.assignTables(want, scopes)
+	if err != nil {
+		return 0, err
+	}
+	half := 1 - halfOf(s.word())
+	fresh, err := buildDirectory(half, want, scopes, tables, device)
+	if err != nil {
+		return 0, err
+	}
+	nodes, err := s.writeNodes(want)
+	if err != nil {
+		return 0, err
+	}
+	if err := s.writeInterfaces(want, device); err != nil {
+		return 0, err
+	}
+	buckets := s.writeTables(want, tables, nodes)
+	if !s.same(fresh) || !s.sameKeys(want) {
+		s.stage(half, fresh, flowhash.NewKeys(want.Seed))
+		s.publish(fresh.word)
+		if err := waitForReaders(); err != nil {
+			return 0, err
+		}
+	}
+	atomic.StoreUint32(&s.published().Sample, want.SampleDrops)
+	return buckets, s.forgetScopes(scopes)
+}
+
+// buildDirectory lays out VIPs and services for one half.
+func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, tables []uint32,
+	device func(string) (*net.Interface, error),
+) (*directory, error) {
+	vips := make([]lbVip, len(want.VIPs))
+	for i := range want.VIPs {
+		v := &want.VIPs[i]
+		dev, err := device(v.Interface)
+		if err != nil {
+			return nil, fmt.Errorf("vip %s: %w", v.Addr, err)
+		}
+		vips[i] = lbVip{
+			Mac:     [6]byte(v.MAC),
+			OwnMac:  hardwareAddr(dev),
+			Ifindex: uint32(dev.Index),
+			Scope:   scopes[vipLabel(v)],
+			Table:   tables[v.Table],
+		}
+		vips[i].AddrHi, vips[i].AddrLo = flowhash.Halves(v.Addr)
+		if v.Other == lb.OtherDrop {
+			vips[i].Flags |= uint16(lbVipFlagsVIP_DROP_UNNAMED)
+		}
+	}
+	var services []lbService
+	for i := range want.Services {
+		svc := &want.Services[i]
+		v := &want.VIPs[svc.VIP]
+		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
+			scopes[serviceLabel(svc, v)], tables[svc.Table])...)
+	}
+	return place(half, vips, services)
+}
+
+// hardwareAddr is the MAC of an interface; loopback, where tests run programs, has none.
+func hardwareAddr(dev *net.Interface) (mac [6]byte) {
+	copy(mac[:], dev.HardwareAddr)
+	return mac
+}
+
+// same says whether the live half already holds what is wanted, wherever its slots are.
+func (s *mapSet) same(want *directory) bool {
+	vips, services := s.liveHalf()
+	return vips != nil &&
+		sameSet(vips, want.vips, func(v *lbVip) bool { return v.Scope != 0 }) &&
+		sameSet(services, want.services, func(v *lbService) bool { return v.Selector != 0 })
+}
+
+func sameSet[T comparable](a, b []T, used func(*T) bool) bool {
+	seen := make(map[T]bool)
+	for i := range a {
+		if used(&a[i]) {
+			seen[a[i]] = true
+		}
+	}
+	n := 0
+	for i := range b {
+		if used(&b[i]) {
+			if !seen[b[i]] {
+				return false
+			}
+			n++
+		}
+	}
+	return n == len(seen)
+}
+
+func (s *mapSet) sameKeys(want *lb.State) bool {
+	return flowhash.Keys(s.keys(halfOf(s.word()))) == flowhash.NewKeys(want.Seed)
+}
+
+// stage fills the half that no packet looks at.
+func (s *mapSet) stage(half uint64, d *directory, keys flowhash.Keys) {
+	vips, services := s.half(half)
+	copy(vips, d.vips)
+	copy(services, d.services)
+	copy(s.keys(half), keys[:])
+}
+
+// writeInterfaces tells the ingress fix-up which MACs are ours.
+func (s *mapSet) writeInterfaces(want *lb.State, device func(string) (*net.Interface, error)) error {
+	wanted := make(map[uint32]lbInterface)
+	for _, name := range interfaceNames(want) {
+		dev, err := device(name)
+		if err != nil {
+			return err
+		}
+		wanted[uint32(dev.Index)] = lbInterface{Mac: hardwareAddr(dev)}
+	}
+	var stale []uint32
+	var key uint32
+	var value lbInterface
+	for it := s.maps["interfaces"].Iterate(); it.Next(&key, &value); {
+		if _, ok := wanted[key]; !ok {
+			stale = append(stale, key)
+		}
+	}
+	for index, value := range wanted {
+		if err := s.maps["interfaces"].Put(index, &value); err != nil {
+			return fmt.Errorf("write interface %d: %w", index, err)
+		}
+	}
+	for _, index := range stale {
+		if err := s.maps["interfaces"].Delete(index); err != nil {
+			return fmt.Errorf("remove interface %d: %w", index, err)
+		}
+	}
+	return nil
+}
+
+// Set makes the kernel equal to want: idempotent, and nothing is attached before all it needs is
+// written. After an error the next Set starts from what is there.
+func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
+	if err := ctx.Err(); err != nil {
+		return Report{}, err
+	}
+	if err := validate(want); err != nil {
+		return Report{}, err
+	}
+	var report Report
+	set := d.maps
+	if need := sizesFor(want); set == nil || !set.sizes.holds(need) {
+		grown, err := newMapSet(need)
+		if err != nil {
+			return report, err
+		}
+		set, report.Grown = grown, d.maps != nil
+	}
+	var err error
+	if report.Buckets, err = set.write(want, net.InterfaceByName); err == nil {
+		err = d.use(set)
+	}
+	if err != nil {
+		if set != d.maps {
+			set.close()
+		}
+		return report, err
+	}
+	report.Attached, err = d.attach(interfaceNames(want))
+	return report, err
+}
+
+// validate refuses what would be an index out of range here or in the kernel.
+func validate(want *lb.State) error {
+	if len(want.Nodes) > lb.MaxNodes {
+		return fmt.Errorf("%d nodes: more than %d", len(want.Nodes), lb.MaxNodes)
+	}
+	if len(want.Services) > lb.MaxServices {
+		return fmt.Errorf("%d services: more than %d", len(want.Services), lb.MaxServices)
+	}
+	for i := range want.VIPs {
+		v := &want.VIPs[i]
+		if v.Table < 0 || v.Table >= len(want.Tables) || len(v.MAC) != 6 {
+			return fmt.Errorf("vip %s: no such table, or no MAC", v.Addr)
+		}
+	}
+	for i := range want.Services {
+		s := &want.Services[i]
+		if s.VIP < 0 || s.VIP >= len(want.VIPs) || s.Table < 0 || s.Table >= len(want.Tables) {
+			return fmt.Errorf("service %s: no such VIP or table", s.Name)
+		}
+	}
+	for i, t := range want.Tables {
+		if len(t.Owners) != lb.Buckets {
+			return fmt.Errorf("table %d: %d buckets, not %d", i, len(t.Owners), lb.Buckets)
+		}
+	}
+	return nil
+}
+
+// interfaceNames lists the interfaces that VIPs are announced on, each once, in order.
+func interfaceNames(want *lb.State) []string {
+	var names []string
+	for i := range want.VIPs {
+		if name := want.VIPs[i].Interface; !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,106 @@
+package datapath
+
+import (
+	"errors"
+	"sync/atomic"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// errTooSmall means that a map set has no room; Set then makes a larger one.
+var errTooSmall = errors.New("the map set is too small")
+
+// bucketWord is an entry of a table as local sees it. The owner is always named, also of buckets
+// that are ignored, so that the tables tell everything without lbd.
+func bucketWord(owner int, local bool) uint64 {
+	verb := lbVerbVERB_IGNORE
+	if local {
+		verb = lbVerbVERB_ACCEPT
+	}
+	return uint64(verb)<<lbBucketLayoutBUCKET_VERB_SHIFT |
+		uint64(owner)<<lbBucketLayoutBUCKET_TARGET_SHIFT
+}
+
+// assignTables maps indexes of want.Tables to tables in the kernel. A table in the kernel is
+// changed in place only when all that use it want the same; the others get a free one, which
+// nobody sees before it is full.
+func (s *mapSet) assignTables(want *lb.State, scopes map[string]uint16) ([]uint32, error) {
+	wanted := make(map[uint16]int) // scope -> index in want.Tables
+	for i := range want.VIPs {
+		wanted[scopes[vipLabel(&want.VIPs[i])]] = want.VIPs[i].Table
+	}
+	for i := range want.Services {
+		svc := &want.Services[i]
+		wanted[scopes[serviceLabel(svc, &want.VIPs[svc.VIP])]] = svc.Table
+	}
+	inUse := make(map[uint32]int) // table in the kernel -> index in want.Tables, or -1
+	for scope, table := range s.scopeTables() {
+		index, ok := wanted[scope]
+		if !ok {
+			index = -1
+		}
+		if before, seen := inUse[table]; seen && before != index {
+			index = -1
+		}
+		inUse[table] = index
+	}
+	assigned := make([]uint32, len(want.Tables))
+	done := make([]bool, len(want.Tables))
+	for table := range uint32(s.sizes.tables) {
+		if index, ok := inUse[table]; ok && index >= 0 && !done[index] {
+			assigned[index], done[index] = table, true
+		}
+	}
+	free := uint32(0)
+	for index := range assigned {
+		if done[index] {
+			continue
+		}
+		for _, used := inUse[free]; used; _, used = inUse[free] {
+			free++
+		}
+		if int(free) >= s.sizes.tables {
+			return nil, errTooSmall
+		}
+		assigned[index] = free
+		free++
+	}
+	return assigned, nil
+}
+
+// scopeTables reads from the live directory which table each VIP and service uses.
+func (s *mapSet) scopeTables() map[uint16]uint32 {
+	tables := make(map[uint16]uint32)
+	vips, services := s.liveHalf()
+	for i := range vips {
+		if v := &vips[i]; v.Scope != 0 {
+			tables[v.Scope] = v.Table
+		}
+	}
+	for i := range services {
+		if v := &services[i]; v.Selector != 0 {
+			tables[v.Scope] = v.Table
+		}
+	}
+	return tables
+}
+
+// writeTables stores what differs, a bucket at a time, and returns how many did. nodes are the
+// numbers of want.Nodes in the kernel.
+func (s *mapSet) writeTables(want *lb.State, assigned []uint32, nodes []int) int {
+	var words [lb.MaxNodes + 1]uint64 // by owner + 1; nobody's is 0, VERB_NONE
+	for i, n := range nodes {
+		words[i+1] = bucketWord(n, want.Nodes[i].Local)
+	}
+	written := 0
+	for index, t := range want.Tables {
+		entries := s.tables.items[int(assigned[index])*lb.Buckets:][:lb.Buckets]
+		for b, owner := range t.Owners {
+			if word := words[owner+1]; entries[b] != word {
+				atomic.StoreUint64(&entries[b], word)
+				written++
+			}
+		}
+	}
+	return written
+}

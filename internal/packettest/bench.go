@@ -1,0 +1,89 @@
+package packettest
+
+import (
+	"fmt"
+	"math/bits"
+	"testing"
+
+	"github.com/cilium/ebpf"
+)
+
+// A Lane is one program under measurement with the stream of packets it gets: a frame whose source
+// changes from run to run, through a number of distinct flows.
+type Lane struct {
+	objects generatorObjects
+	driver  *ebpf.Program
+	frame   []byte
+	want    uint32
+}
+
+// Flows is the number of distinct sources, a power of two up to 2^20.
+type Flows uint32
+
+// String returns "1", "1k", "128k" or "1M".
+func (f Flows) String() string {
+	switch n := bits.TrailingZeros32(uint32(f)); {
+	case n >= 20:
+		return fmt.Sprintf("%dM", f>>20)
+	case n >= 10:
+		return fmt.Sprintf("%dk", f>>10)
+	}
+	return fmt.Sprint(uint32(f))
+}
+
+// NewLane prepares a program. Each run must end with the action want.
+func NewLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32) *Lane {
+	t.Helper()
+	spec, err := loadGenerator()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set(t, spec, "flows", uint32(flows))
+	set(t, spec, "destination", [6]byte(frame[:6]))
+	l := &Lane{frame: frame, want: want}
+	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {
+		t.Fatalf("load generator: %v", err)
+	}
+	t.Cleanup(func() { l.objects.Close() })
+	l.driver = l.objects.Generate4
+	if frame[12] == 0x86 {
+		l.driver = l.objects.Generate6
+	}
+	if err := l.objects.Target.Put(uint32(0), program); err != nil {
+		t.Fatalf("set the generator's target: %v", err)
+	}
+	return l
+}
+
+func set(t testing.TB, spec *ebpf.CollectionSpec, name string, value any) {
+	t.Helper()
+	if err := spec.Variables[name].Set(value); err != nil {
+		t.Fatalf("set %s: %v", name, err)
+	}
+}
+
+// Floors returns the programs that measure what any program costs: one drops at once, one finds
+// addresses and ports and passes.
+func Floors(t testing.TB) (drop, parse *ebpf.Program) {
+	t.Helper()
+	var objects generatorObjects
+	if err := loadGeneratorObjects(&objects, nil); err != nil {
+		t.Fatalf("load floors: %v", err)
+	}
+	t.Cleanup(func() { objects.Close() })
+	return objects.FloorDrop, objects.FloorParse
+}
+
+// Time gives the program n packets and returns the nanoseconds each took, the generator's included,
+// as the kernel measures them: whole ones. The syscall itself waits for RCU grace periods.
+func (l *Lane) Time(t testing.TB, n int) float64 {
+	t.Helper()
+	action, took, err := l.driver.Benchmark(l.frame, n, nil)
+	if err != nil {
+		t.Fatalf("run: %v", err)
+	}
+	if action != l.want {
+		t.Fatalf("the program returned %d, want %d", action, l.want)
+	}
+	return float64(took.Nanoseconds())
+}

@@ -1,0 +1,2 @@
+// Package packettest is the test kit of the datapath: it drives programs with distinct packets.
+package packettest
