@@ -1,0 +1,89 @@
+// Package config turns the text of lb.yaml into a Config, or into every error there is in it, each
+// with its place.
+package config
+
+import (
+	"net"
+	"net/netip"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// A Config is a valid configuration with every default filled in.
+type Config struct {
+	ClusterName string
+	Seed        [32]byte // key of the flow hash
+	Node        string   // name of this machine, one of Nodes
+	Nodes       []Node   // in the order of the file
+	Attach      string   // auto, native or generic
+	Shutdown    Shutdown
+	SampleDrops uint32 // one of so many drops is kept for lbctl drops; 0: none
+	VIPs        []VIP
+	Services    []Service
+}
+
+// A Node is a machine of the cluster.
+type Node struct {
+	Name      string
+	Addresses []netip.Addr
+	MAC       net.HardwareAddr // nil: learnt
+	Weight    int              // 0..lb.MaxWeight
+}
+
+// A VIP is an address that all nodes hold.
+type VIP struct {
+	Address   netip.Addr
+	Interface string
+	Announce  lb.Announce
+	MACForm   lb.MACForm
+	MAC       net.HardwareAddr // of lb.MACExplicit only
+	Other     lb.OtherTraffic
+}
+
+// A Service is one or more VIPs, a protocol and ports.
+type Service struct {
+	Name     string
+	VIPs     []netip.Addr
+	Protocol lb.Protocol
+	Ports    []lb.PortRange // sorted and disjoint
+	Hash     lb.HashFields
+	Forward  lb.Forward
+}
+
+// Shutdown is what SIGTERM does to the datapath.
+type Shutdown string
+
+// Leave lets the kernel go on serving without lbd; Withdraw removes everything lbd added.
+const (
+	Leave    Shutdown = "leave"
+	Withdraw Shutdown = "withdraw"
+)
+
+// Limits of what a file may ask for.
+const (
+	maxBytes   = 1 << 20
+	maxVIPs    = 1000
+	maxPorts   = 65535
+	maxSample  = 1 << 31
+	maxName    = 63
+	maxNetName = 15 // IFNAMSIZ less the NUL
+)
+
+// defaults is what a file that says nothing else gets.
+func defaults() Config {
+	return Config{
+		Attach:      "auto", // native where the driver can
+		Shutdown:    Leave,  // an upgrade must not be an outage
+		SampleDrops: 1000,   // enough to see a pattern, too few to cost anything
+	}
+}
+
+const (
+	defaultWeight   = 100 // of a node: halves and doubles are whole numbers
+	defaultProtocol = lb.ProtocolTCP
+	defaultNetBits4 = 24 // of hash: source-net, what other balancers call class C affinity
+	defaultNetBits6 = 64 // one network of IPv6
+)
+
+// defaultHash spreads the connections of one client, as CLUSTERIP's sourceip-sourceport did.
+var defaultHash = lb.HashSourcePort

@@ -1,0 +1,73 @@
+package config
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+)
+
+// A Change is one value that differs. An empty side means that there was, or is, none.
+type Change struct {
+	Path string `json:"path"` // nodes[n1].weight; things in lists by their names
+	Old  string `json:"old"`
+	New  string `json:"new"`
+}
+
+// Diff lists what differs between two configurations, by path. The seed is not shown.
+func Diff(old, new *Config) []Change {
+	before, after := old.leaves(), new.leaves()
+	var changes []Change
+	for path, was := range before {
+		if is := after[path]; is != was {
+			changes = append(changes, Change{path, was, is})
+		}
+	}
+	for path, is := range after {
+		if _, known := before[path]; !known {
+			changes = append(changes, Change{path, "", is})
+		}
+	}
+	if old.Seed != new.Seed {
+		changes = append(changes, Change{"cluster.seed", hidden(old.Seed), hidden(new.Seed)})
+	}
+	slices.SortFunc(changes, func(a, b Change) int { return cmp.Compare(a.Path, b.Path) })
+	return changes
+}
+
+func hidden(seed [32]byte) string { return hex.EncodeToString(seed[:2]) + "..." }
+
+func (c *Config) leaves() map[string]string {
+	m := map[string]string{
+		"cluster.name": c.ClusterName,
+		"cluster.node": c.Node,
+		"attach":       c.Attach,
+		"shutdown":     string(c.Shutdown),
+		"drops.sample": fmt.Sprint(c.SampleDrops),
+	}
+	for _, n := range c.Nodes {
+		path := "nodes[" + n.Name + "]."
+		m[path+"addresses"] = addresses(n.Addresses)
+		m[path+"weight"] = fmt.Sprint(n.Weight)
+		if n.MAC != nil {
+			m[path+"mac"] = n.MAC.String()
+		}
+	}
+	for i := range c.VIPs {
+		v := &c.VIPs[i]
+		path := "vips[" + v.Address.String() + "]."
+		m[path+"interface"] = v.Interface
+		m[path+"announce"] = v.Announce.String()
+		m[path+"mac"] = v.macText()
+		m[path+"other"] = v.Other.String()
+	}
+	for _, s := range c.Services {
+		path := "services[" + s.Name + "]."
+		m[path+"vips"] = addresses(s.VIPs)
+		m[path+"protocol"] = s.Protocol.String()
+		m[path+"ports"] = portList(s.Ports)
+		m[path+"hash"] = s.Hash.String()
+		m[path+"forward"] = s.Forward.String()
+	}
+	return m
+}
