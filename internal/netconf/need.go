@@ -1,0 +1,93 @@
+package netconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// vipInterface holds the VIPs: on the interface itself, neighbours would be told our own MAC.
+const vipInterface = "lo"
+
+// A need is what one VIP takes, in the order in which it is to be added: an address that comes
+// before its sysctls would answer ARP with this node's own MAC for a moment.
+type need struct {
+	vip     netip.Addr
+	items   []item
+	missing []entry // those of items that the kernel does not hold yet
+}
+
+// needs returns what the VIPs need, and an error for each whose interface does not exist.
+func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
+	var needs []need
+	var errs []error
+	for _, vip := range vips {
+		ifname := vip.Interface
+		if _, ok := now.index[ifname]; !ok {
+			have := strings.Join(slices.Sorted(maps.Keys(now.index)), ", ")
+			errs = append(errs, fmt.Errorf("vip %s: interface %s: no such interface (have: %s)", vip.Addr, ifname, have))
+			continue
+		}
+		n := need{vip: vip.Addr}
+		for _, s := range settings(vip.Addr) {
+			n.items = append(n.items, item{kindSysctl, ifname, s.name})
+		}
+		n.items = append(n.items, item{kindFilter, ifname, vip.MAC.String()})
+		if vip.Group.IsValid() {
+			n.items = append(n.items, item{kindGroup, ifname, vip.Group.String()})
+		}
+		n.items = append(n.items, item{kindAddress, vipInterface, vip.Addr.String()})
+		needs = append(needs, n)
+	}
+	return needs, errors.Join(errs...)
+}
+
+// compare finds what is missing. A VIP that cannot be had at all is left as it is.
+func (n *need) compare(now *snapshot, rec *record) error {
+	var missing []entry
+	for _, it := range n.items {
+		found, ok, err := now.inspect(it, rec)
+		if err != nil {
+			return fmt.Errorf("vip %s: %w", n.vip, err)
+		}
+		if !ok {
+			missing = append(missing, entry{item: it, Index: now.index[it.Interface], Old: found})
+		}
+	}
+	n.missing = missing
+	return nil
+}
+
+// add adds what is missing up to the first error, and notes it for VIPs that share things.
+func (n *need) add(ctx context.Context, added map[item]bool) error {
+	for _, e := range n.missing {
+		if added[e.item] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.add(); err != nil {
+			return fmt.Errorf("vip %s: %s: add: %w", n.vip, e.item, err)
+		}
+		added[e.item] = true
+	}
+	return nil
+}
+
+// wanted is the set of all items.
+func wanted(needs []need) map[item]bool {
+	set := make(map[item]bool)
+	for _, n := range needs {
+		for _, it := range n.items {
+			set[it] = true
+		}
+	}
+	return set
+}

@@ -1,0 +1,72 @@
+// Package netconf makes this machine hold the VIPs: addresses on lo, shared MACs in the filters of
+// the interfaces, multicast groups, and the sysctls that keep the kernel from spoiling it.
+//
+// Everything it sets lives in the kernel, not in this process: a node whose lbd was killed goes on
+// serving. What lbd has to take back one day is therefore written to a state file first.
+//
+// All calls act on the network namespace of the calling thread.
+package netconf
+
+import (
+	"context"
+	"errors"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// Want is all that this machine is to hold.
+type Want struct {
+	VIPs []lb.VIP
+}
+
+// A Host is this machine's network configuration as far as it is ours. It keeps nothing in memory.
+type Host struct {
+	statePath string
+}
+
+// New returns a Host that records in the file at statePath what it added. The file belongs on a
+// file system that a reboot empties; one that does not is harmless.
+func New(statePath string) *Host {
+	return &Host{statePath: statePath}
+}
+
+// Set makes the machine hold exactly what want says. It adds what is missing, whoever removed it,
+// and removes what an earlier Set added and nobody wants any more. What others had set before is
+// used and left alone. An error is about the VIPs it names; the others are held.
+func (h *Host) Set(ctx context.Context, want Want) error {
+	now, err := observe()
+	if err != nil {
+		return err
+	}
+	needs, missing := now.needs(want.VIPs)
+	return errors.Join(missing, h.apply(ctx, now, needs))
+}
+
+// Withdraw removes everything that Set added and restores the sysctls it changed.
+func (h *Host) Withdraw(ctx context.Context) error {
+	now, err := observe()
+	if err != nil {
+		return err
+	}
+	return h.apply(ctx, now, nil)
+}
+
+func (h *Host) apply(ctx context.Context, now *snapshot, needs []need) error {
+	rec, err := loadRecord(h.statePath, now)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range needs {
+		errs = append(errs, needs[i].compare(now, rec))
+	}
+	if err := rec.note(needs); err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	errs = append(errs, rec.removeOthers(ctx, now, needs))
+	added := make(map[item]bool)
+	for _, n := range needs {
+		errs = append(errs, n.add(ctx, added))
+	}
+	return errors.Join(append(errs, rec.save())...)
+}

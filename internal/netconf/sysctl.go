@@ -1,0 +1,95 @@
+package netconf
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A setting is a sysctl of an interface that carries VIPs.
+type setting struct {
+	name    string // family and name: ipv4/arp_ignore is net.ipv4.conf.<interface>.arp_ignore
+	value   string
+	atLeast bool // larger values are stricter and stay
+}
+
+// settings returns what an interface needs for VIPs of the address's family.
+func settings(vip netip.Addr) []setting {
+	if vip.Is4() {
+		return []setting{
+			// The VIP is on lo: only addresses of the interface itself are answered.
+			{"ipv4/arp_ignore", "1", true},
+			// Our own ARP requests never carry the VIP: neighbours would note our MAC for it.
+			{"ipv4/arp_announce", "2", true},
+			{"ipv4/drop_unicast_in_l2_multicast", "0", false},
+		}
+	}
+	// NDP needs nothing: Linux answers solicitations only for addresses of the interface they
+	// arrive on, and takes none of lo's as their source.
+	return []setting{{"ipv6/drop_unicast_in_l2_multicast", "0", false}}
+}
+
+// setting returns what a sysctl item is to be.
+func (it item) setting() setting {
+	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		for _, s := range settings(any) {
+			if s.name == it.Name {
+				return s
+			}
+		}
+	}
+	return setting{name: it.Name}
+}
+
+func (s setting) satisfied(value string) bool {
+	if !s.atLeast {
+		return value == s.value
+	}
+	got, err := strconv.Atoi(value)
+	want, wantErr := strconv.Atoi(s.value)
+	return err == nil && wantErr == nil && got >= want
+}
+
+func (it item) sysctlPath() string {
+	family, name, _ := strings.Cut(it.Name, "/")
+	return filepath.Join("/proc/sys/net", family, "conf", it.Interface, name)
+}
+
+// sysctlName is the name that sysctl(8) takes: with slashes where an interface's name has dots.
+func (it item) sysctlName() string {
+	name := strings.TrimPrefix(it.sysctlPath(), "/proc/sys/")
+	if strings.Contains(it.Interface, ".") {
+		return name
+	}
+	return strings.ReplaceAll(name, "/", ".")
+}
+
+func readSysctl(it item) (string, error) {
+	value, err := os.ReadFile(it.sysctlPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		family, _, _ := strings.Cut(it.Name, "/")
+		return "", fmt.Errorf("no such setting: is %s switched off on %s?", family, it.Interface)
+	}
+	return strings.TrimSpace(string(value)), err
+}
+
+func writeSysctl(it item, value string) error {
+	return os.WriteFile(it.sysctlPath(), []byte(value), 0)
+}
+
+// restoreSysctl puts the old value back, unless somebody else changed it after us.
+func restoreSysctl(e entry) error {
+	value, err := os.ReadFile(e.sysctlPath())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || strings.TrimSpace(string(value)) != e.setting().value {
+		return err
+	}
+	return writeSysctl(e.item, e.Old)
+}
