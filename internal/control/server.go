@@ -1,0 +1,149 @@
+package control
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/config"
+)
+
+// maxFile bounds what is read of a candidate configuration. The parser's own limit is lower, and
+// its message says more.
+const maxFile = 4 << 20
+
+// stopTime is how long requests may take to end when the daemon stops.
+const stopTime = 2 * time.Second
+
+// A Backend is what the daemon lets the socket do. Every function may be called at any time and
+// from several goroutines. An error that holds config.Errors is reported with their positions.
+type Backend struct {
+	Status     func(context.Context) (Status, error)
+	ConfigYAML func() []byte // the configuration in force, defaults filled in
+	ConfigDiff func(candidate []byte) ([]config.Change, error)
+	Reload     func(context.Context) (ReloadResult, error)
+}
+
+// Handler serves the routes of the socket.
+func (b Backend) Handler() http.Handler {
+	routes := []struct {
+		method, path string
+		answer       func(http.ResponseWriter, *http.Request) error
+	}{
+		{http.MethodGet, "/v1/status", b.status},
+		{http.MethodGet, "/v1/config", b.config},
+		{http.MethodPost, "/v1/config/diff", b.diff},
+		{http.MethodPost, "/v1/config/reload", b.reload},
+	}
+	mux := http.NewServeMux()
+	for _, route := range routes {
+		mux.HandleFunc(route.method+" "+route.path, func(w http.ResponseWriter, r *http.Request) {
+			if err := route.answer(w, r); err != nil {
+				writeError(w, err)
+			}
+		})
+		mux.HandleFunc(route.path, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Allow", route.method)
+			writeError(w, &Error{Code: http.StatusMethodNotAllowed, Message: r.Method + " is not allowed here"})
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, &Error{Code: http.StatusNotFound, Message: "no such path: " + r.URL.Path})
+	})
+	return mux
+}
+
+func (b Backend) status(w http.ResponseWriter, r *http.Request) error {
+	status, err := b.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, status.sorted())
+}
+
+func (b Backend) config(w http.ResponseWriter, _ *http.Request) error {
+	send(w, http.StatusOK, "application/yaml", b.ConfigYAML())
+	return nil
+}
+
+func (b Backend) diff(w http.ResponseWriter, r *http.Request) error {
+	candidate, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFile))
+	if err != nil {
+		if _, large := errors.AsType[*http.MaxBytesError](err); large {
+			return &Error{Code: http.StatusRequestEntityTooLarge, Message: "the file is larger than 4 MiB"}
+		}
+		return &Error{Code: http.StatusBadRequest, Message: "read the file: " + err.Error()}
+	}
+	changes, err := b.ConfigDiff(candidate)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, list(changes))
+}
+
+func (b Backend) reload(w http.ResponseWriter, r *http.Request) error {
+	result, err := b.Reload(r.Context())
+	if err != nil {
+		return err
+	}
+	result.Changes = list(result.Changes)
+	return writeJSON(w, result)
+}
+
+func writeJSON(w http.ResponseWriter, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	send(w, http.StatusOK, "application/json", append(body, '\n'))
+	return nil
+}
+
+// send ignores a failed write: the client left before its answer, and there is nobody to tell.
+func send(w http.ResponseWriter, code int, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	answer := errorOf(err)
+	body, err := json.Marshal(answer)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	send(w, answer.Code, "application/json", append(body, '\n'))
+}
+
+// Serve answers on the listener until the context ends, then lets requests finish for a moment.
+// It closes the listener.
+func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTime)
+	defer cancel()
+	if err := server.Shutdown(grace); err != nil {
+		_ = server.Close() // a request that does not end must not keep the daemon
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,117 @@
+// Package control is the daemon's Unix socket: HTTP with JSON, its wire types, server and client.
+package control
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// A Status is what the daemon knows about itself, as GET /v1/status answers it. The words in it
+// (multicast, source+port, local, ...) are those of the configuration file.
+type Status struct {
+	Problems   []string     `json:"problems"` // worst first; empty when all is well
+	Version    string       `json:"version"`
+	PID        int          `json:"pid"`
+	Started    time.Time    `json:"started"`
+	Cluster    string       `json:"cluster"`
+	Node       string       `json:"node"`       // this machine's name in the cluster
+	Generation uint64       `json:"generation"` // number of the state that was applied last
+	Config     ConfigStatus `json:"config"`
+	Attach     []Attachment `json:"attach"`   // by interface
+	VIPs       []VIP        `json:"vips"`     // by address
+	Services   []Service    `json:"services"` // by VIP and name
+	Nodes      []Node       `json:"nodes"`    // by name
+	Drift      []string     `json:"drift"`    // what somebody else changed on this machine, by text
+}
+
+// A ConfigStatus says which file is in force.
+type ConfigStatus struct {
+	File      string    `json:"file"`
+	LoadedAt  time.Time `json:"loaded_at"`
+	LastError string    `json:"last_error"` // why the newest file was refused; empty when it was not
+}
+
+// An Attachment is the datapath on one interface.
+type Attachment struct {
+	Interface string `json:"interface"`
+	Mode      string `json:"mode"` // native or generic
+	ProgramID uint32 `json:"program_id"`
+}
+
+// A VIP is an address that all nodes hold.
+type VIP struct {
+	Address    netip.Addr `json:"address"`
+	Interface  string     `json:"interface"`
+	MAC        string     `json:"mac"`
+	MACForm    string     `json:"mac_form"`
+	Announce   string     `json:"announce"`
+	Other      string     `json:"other"`       // what happens to traffic that no service names
+	OwnedShare float64    `json:"owned_share"` // 0..1 of the VIP's own buckets that are this node's
+}
+
+// A Service is a VIP, a protocol and ports.
+type Service struct {
+	Name     string     `json:"name"`
+	VIP      netip.Addr `json:"vip"`
+	Protocol string     `json:"protocol"`
+	Ports    []string   `json:"ports"` // "443", "8000-8099" or "all", ascending
+	Hash     string     `json:"hash"`
+	Forward  string     `json:"forward"`
+	Shares   []Share    `json:"shares"` // by node
+	Accepted Count      `json:"accepted"`
+	Ignored  Count      `json:"ignored"` // other nodes' flows
+}
+
+// A Share is the part of a service's buckets that a node owns, 0..1.
+type Share struct {
+	Node  string  `json:"node"`
+	Share float64 `json:"share"`
+}
+
+// A Count is what this node has seen since its maps were made.
+type Count struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// A Node is a machine of the cluster.
+type Node struct {
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	Weight    int          `json:"weight"`
+	Local     bool         `json:"local"`
+	Share     float64      `json:"share"` // 0..1 of all buckets of all services
+}
+
+// sorted returns a copy in the order that the fields promise, with empty lists where there were
+// nil ones: scripts compare answers, and null is no list.
+func (s Status) sorted() Status {
+	s.Problems = list(s.Problems)
+	s.Drift = list(s.Drift)
+	slices.Sort(s.Drift)
+	s.Attach = list(s.Attach)
+	slices.SortFunc(s.Attach, func(a, b Attachment) int { return cmp.Compare(a.Interface, b.Interface) })
+	s.VIPs = list(s.VIPs)
+	slices.SortFunc(s.VIPs, func(a, b VIP) int { return a.Address.Compare(b.Address) })
+	s.Services = list(s.Services)
+	slices.SortFunc(s.Services, func(a, b Service) int {
+		return cmp.Or(a.VIP.Compare(b.VIP), cmp.Compare(a.Name, b.Name))
+	})
+	for i := range s.Services {
+		service := &s.Services[i]
+		service.Ports = list(service.Ports)
+		service.Shares = list(service.Shares)
+		slices.SortFunc(service.Shares, func(a, b Share) int { return cmp.Compare(a.Node, b.Node) })
+	}
+	s.Nodes = list(s.Nodes)
+	slices.SortFunc(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range s.Nodes {
+		s.Nodes[i].Addresses = list(s.Nodes[i].Addresses)
+	}
+	return s
+}
+
+// list returns a copy that is never nil.
+func list[T any](of []T) []T { return append([]T{}, of...) }
