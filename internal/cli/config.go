@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v4"
+)
+
+func configCommand(a *app) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "config",
+		Short: "Check, compare and reload the configuration",
+		Long: `Looks at configuration files and at the configuration that lbd has in force. A file that is
+invalid never replaces one that is not.`,
+		Example: `  lbctl config check /etc/lb/lb.yaml && lbctl config reload`,
+	},
+		configCheckCommand(a),
+		configDiffCommand(a),
+		configReloadCommand(a),
+		configShowCommand(a),
+	)
+}
+
+// A checkResult is what lbctl config check prints for programs.
+type checkResult struct {
+	File   string        `json:"file"`
+	Valid  bool          `json:"valid"`
+	Errors config.Errors `json:"errors"`
+}
+
+func configCheckCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "check FILE",
+		Short: "Check a configuration file, without lbd",
+		Long: `Reads a file as lbd would and reports everything that is wrong with it, each error with its
+place. Neither lbd nor root is needed. A dash reads the standard input. Exit code 3 when the file is
+invalid.`,
+		Example: `  lbctl config check /etc/lb/lb.yaml
+  lbctl config check -o json - < lb.yaml | jq '.errors[].message'`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, args []string) error {
+			text, err := a.readFile(args[0])
+			if err != nil {
+				return err
+			}
+			_, err = config.Parse(args[0], text)
+			result := checkResult{args[0], err == nil, append(config.Errors{}, invalid(err)...)}
+			return errors.Join(err, a.print(result, func(s *screen) {
+				if result.Valid { // else the errors are on stderr
+					s.line("%s: %s", result.File, s.paint(green, "ok"))
+				}
+			}))
+		},
+	}
+}
+
+func (a *app) readFile(name string) ([]byte, error) {
+	if name == "-" {
+		return io.ReadAll(a.Stdin)
+	}
+	return os.ReadFile(name)
+}
+
+func configDiffCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff FILE",
+		Short: "Show what a configuration file would change",
+		Long: `Compares a file with the configuration that lbd has in force, and changes nothing. A dash reads
+the standard input. Exit code 0 whether or not there are differences, 3 when the file is invalid.`,
+		Example: `  lbctl config diff /etc/lb/lb.yaml.new
+  lbctl config diff -o json /etc/lb/lb.yaml | jq length`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			candidate, err := a.readFile(args[0])
+			if err != nil {
+				return err
+			}
+			client, err := control.Dial(a.socket)
+			if err != nil {
+				return err
+			}
+			changes, err := client.Diff(cmd.Context(), candidate)
+			if err != nil {
+				for _, e := range invalid(err) {
+					e.File = args[0] // lbd was sent the text alone
+				}
+				return err
+			}
+			return a.print(changes, func(s *screen) { changesText(s, changes) })
+		},
+	}
+}
+
+func configReloadCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "Make lbd read its configuration file again",
+		Long: `Makes lbd read its file again and shows what changed. A file that is invalid is refused with
+exit code 3, and the configuration in force stays.`,
+		Example: `  lbctl config check /etc/lb/lb.yaml && lbctl config reload`,
+		Args:    args(noArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := control.Dial(a.socket)
+			if err != nil {
+				return err
+			}
+			result, err := client.Reload(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return a.print(result, func(s *screen) {
+				changesText(s, result.Changes)
+				s.line("generation %d", result.Generation)
+			})
+		},
+	}
+}
+
+func configShowCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show",
+		Short: "Print the configuration in force",
+		Long: `Prints the configuration that lbd has in force as a file, with every default filled in. With
+-o json the same as JSON.`,
+		Example: `  lbctl config show
+  lbctl config show -o json | jq .nodes`,
+		Args: args(noArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := control.Dial(a.socket)
+			if err != nil {
+				return err
+			}
+			text, err := client.Config(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if a.output != formatJSON {
+				_, err := a.Stdout.Write(text)
+				return err
+			}
+			var value any
+			if err := yaml.Load(text, &value); err != nil {
+				return fmt.Errorf("understand lbd's configuration: %w", err)
+			}
+			return writeJSON(a.Stdout, value)
+		},
+	}
+}
+
+func changesText(s *screen, changes []config.Change) {
+	if len(changes) == 0 {
+		s.line("no changes")
+	}
+	for _, change := range changes {
+		switch {
+		case change.Old == "":
+			s.line("%s %s: %s", s.paint(green, "+"), change.Path, change.New)
+		case change.New == "":
+			s.line("%s %s: %s", s.paint(red, "-"), change.Path, change.Old)
+		default:
+			s.line("%s %s: %s -> %s", s.paint(yellow, "~"), change.Path, change.Old, change.New)
+		}
+	}
+}
