@@ -5,11 +5,9 @@ import (
 	"strings"
 
 	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/spf13/cobra"
 )
-
-// defaultBPFDir is where lbd pins its maps and programs unless told otherwise.
-const defaultBPFDir = "/sys/fs/bpf/lb"
 
 // An app is what the commands of one run share.
 type app struct {
@@ -52,7 +50,7 @@ func (a *app) root() *cobra.Command {
 
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.socket, "socket", control.DefaultSocket, "lbd's `PATH`")
-	flags.StringVar(&a.bpfDir, "bpf-dir", defaultBPFDir, "`DIR` of the pinned maps")
+	flags.StringVar(&a.bpfDir, "bpf-dir", datapath.DefaultDir, "`DIR` of the pinned maps")
 	flags.VarP(&a.output, "output", "o", "`FORMAT`: table, json or yaml")
 	if err := root.RegisterFlagCompletionFunc("output",
 		cobra.FixedCompletions(formatNames(), cobra.ShellCompDirectiveNoFileComp)); err != nil {
