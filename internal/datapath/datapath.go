@@ -17,7 +17,7 @@ const DefaultDir = "/sys/fs/bpf/lb"
 // Options say where and how to attach.
 type Options struct {
 	Dir  string // below a BPF file system; one for each lbd
-	Mode Mode
+	Mode Mode   // "" is ModeAuto
 	Log  *slog.Logger
 }
 
@@ -36,6 +36,9 @@ func Open(opts Options) (*Datapath, error) {
 	if err := os.MkdirAll(filepath.Join(opts.Dir, "links"), 0o700); err != nil {
 		return nil, fmt.Errorf("create pin directory: %w", err)
 	}
+	if opts.Mode == "" {
+		opts.Mode = ModeAuto
+	}
 	d := &Datapath{opts: opts}
 	set, err := loadMapSet(opts.Dir)
 	if errors.Is(err, errNoMapSet) {
@@ -51,6 +54,17 @@ func Open(opts Options) (*Datapath, error) {
 	}
 	d.maps = set
 	return d, nil
+}
+
+// SetMode says how interfaces are attached from the next Set on.
+func (d *Datapath) SetMode(mode Mode) { d.opts.Mode = mode }
+
+// Counters returns all that are not zero; none before the first Set.
+func (d *Datapath) Counters() ([]Counter, error) {
+	if d.maps == nil {
+		return nil, nil
+	}
+	return d.maps.counters()
 }
 
 // use makes a filled map set the one that programs to be attached work with.

@@ -1,8 +1,6 @@
 package datapath
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -12,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -94,24 +91,6 @@ func sizedSpec(s sizes) (*ebpf.CollectionSpec, error) {
 	spec.Maps["labels"].MaxEntries = uint32(s.scopes)
 	spec.Maps[directoryMap].Flags |= unix.BPF_F_MMAPABLE
 	return spec, nil
-}
-
-// layout fingerprints what the maps mean: the types of their keys and values, and the reasons.
-func layout(spec *ebpf.CollectionSpec) string {
-	hash := sha256.New()
-	for _, name := range pinNames(spec) {
-		m := spec.Maps[name]
-		fmt.Fprintf(hash, "%s %v %d %d ", name, m.Type, m.KeySize, m.ValueSize)
-		for _, t := range []btf.Type{m.Key, m.Value} {
-			if t != nil {
-				fmt.Fprintf(hash, "%+10v ", t)
-			}
-		}
-	}
-	for _, r := range reasons {
-		fmt.Fprintln(hash, r.Name)
-	}
-	return hex.EncodeToString(hash.Sum(nil))[:32]
 }
 
 // loadMapSet opens pinned maps. errNoMapSet means there are none that this program can use.

@@ -14,7 +14,8 @@ import (
 
 func vipLabel(v *lb.VIP) string { return "vip " + v.Addr.String() }
 
-func serviceLabel(s *lb.Service, v *lb.VIP) string {
+// ServiceScope is the Scope of the counters of a service at one of its VIPs.
+func ServiceScope(s *lb.Service, v *lb.VIP) string {
 	return "service " + s.Name + " " + v.Addr.String()
 }
 
@@ -105,7 +106,7 @@ func labelsOf(want *lb.State) []string {
 	}
 	for i := range want.Services {
 		s := &want.Services[i]
-		names = append(names, serviceLabel(s, &want.VIPs[s.VIP]))
+		names = append(names, ServiceScope(s, &want.VIPs[s.VIP]))
 	}
 	return names
 }

@@ -82,7 +82,7 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 		svc := &want.Services[i]
 		v := &want.VIPs[svc.VIP]
 		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
-			scopes[serviceLabel(svc, v)], tables[svc.Table])...)
+			scopes[ServiceScope(svc, v)], tables[svc.Table])...)
 	}
 	return place(half, vips, services)
 }

@@ -31,7 +31,7 @@ func (s *mapSet) assignTables(want *lb.State, scopes map[string]uint16) ([]uint3
 	}
 	for i := range want.Services {
 		svc := &want.Services[i]
-		wanted[scopes[serviceLabel(svc, &want.VIPs[svc.VIP])]] = svc.Table
+		wanted[scopes[ServiceScope(svc, &want.VIPs[svc.VIP])]] = svc.Table
 	}
 	inUse := make(map[uint32]int) // table in the kernel -> index in want.Tables, or -1
 	for scope, table := range s.scopeTables() {

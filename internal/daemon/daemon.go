@@ -1,0 +1,104 @@
+// Package daemon is lbd: it reads the configuration, keeps kernel and host equal to it, and answers
+// on the control socket.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/netconf"
+	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/reconcile"
+)
+
+// Where lbd looks and writes unless told otherwise.
+const (
+	DefaultConfig   = "/etc/lb/lb.yaml"
+	DefaultStateDir = "/run/lb"
+	DefaultSocket   = control.DefaultSocket
+	DefaultBPFDir   = datapath.DefaultDir
+)
+
+// Options say which lbd this is.
+type Options struct {
+	Config   string // the file, read again on reload
+	Socket   string // of control
+	BPFDir   string // below a BPF file system
+	StateDir string // for what has to be taken back from the host one day; a reboot may empty it
+	Version  string
+	Log      *slog.Logger
+}
+
+// Run serves until ctx ends, then leaves or withdraws as the configuration says. hangup asks for a
+// reload. A configuration that is invalid at the start is returned as config.Errors.
+func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
+	cfg, err := config.Load(opts.Config)
+	if err != nil {
+		return err
+	}
+	for _, dir := range []string{opts.StateDir, filepath.Dir(opts.Socket)} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create directory: %w", err)
+		}
+	}
+	// the socket is also the lock: two daemons must not share pins
+	listener, err := control.Listen(opts.Socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	path, err := datapath.Open(datapath.Options{Dir: opts.BPFDir, Log: opts.Log})
+	if err != nil {
+		return fmt.Errorf("open datapath: %w", err)
+	}
+	p := &planner{
+		opts:    opts,
+		started: time.Now(),
+		path:    path,
+		applier: &reconcile.Applier{Datapath: path, Host: netconf.New(filepath.Join(opts.StateDir, "host.json"))},
+		asks:    make(chan ask),
+		changes: make(chan netmon.Event, 1),
+	}
+	p.use(cfg)
+	return p.serve(ctx, listener, hangup)
+}
+
+// serve runs the tasks until ctx ends or one of them fails.
+func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-chan os.Signal) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return p.run(ctx) })
+	group.Go(func() error { return netmon.Run(ctx, p.changed) })
+	group.Go(func() error {
+		return control.Serve(ctx, listener, p.backend().Handler(), p.opts.Log)
+	})
+	group.Go(func() error {
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-hangup:
+				if _, err := p.reload(ctx); err != nil {
+					p.opts.Log.Error("configuration not reloaded; the old one stays in force", "err", err)
+				}
+			}
+		}
+	})
+	return group.Wait()
+}
+
+// Invalid says whether Run ended because of what the configuration says.
+func Invalid(err error) bool {
+	_, invalid := errors.AsType[config.Errors](err)
+	return invalid
+}

@@ -1,0 +1,208 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/desired"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/reconcile"
+)
+
+const (
+	quiet      = 20 * time.Millisecond // of events before acting: links change in bursts
+	pruneEvery = 10 * time.Second      // between looks at what others changed
+	retryFirst = 250 * time.Millisecond
+	retryLast  = 10 * time.Second
+)
+
+// A planner owns the latest of each input and everything that follows from it. One goroutine, run,
+// touches the fields; others ask it.
+type planner struct {
+	opts    Options
+	started time.Time
+	path    *datapath.Datapath
+	applier *reconcile.Applier
+	asks    chan ask
+	changes chan netmon.Event
+
+	builder    desired.Builder
+	cfg        *config.Config
+	loadedAt   time.Time
+	loadError  error
+	state      *lb.State
+	generation uint64
+	applyError error
+	report     datapath.Report
+	drift      []string
+	ready      bool
+}
+
+// An ask is a function to run in the planner's goroutine.
+type ask struct {
+	do   func()
+	done chan struct{}
+}
+
+// within runs do in the planner's goroutine; false when ctx ended first.
+func (p *planner) within(ctx context.Context, do func()) error {
+	a := ask{do, make(chan struct{})}
+	select {
+	case p.asks <- a:
+		<-a.done
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// changed notes that the network changed. One note is enough: all of it is looked at again.
+func (p *planner) changed(event netmon.Event) {
+	select {
+	case p.changes <- event:
+	default:
+	}
+}
+
+// use makes a configuration the one in force.
+func (p *planner) use(cfg *config.Config) {
+	p.cfg, p.loadedAt, p.loadError = cfg, time.Now(), nil
+	p.path.SetMode(datapath.Mode(cfg.Attach))
+}
+
+func (p *planner) run(ctx context.Context) error {
+	prune := time.NewTicker(pruneEvery)
+	defer prune.Stop()
+	retry := retryFirst
+	again := time.After(0)
+	for {
+		select {
+		case <-ctx.Done():
+			return p.leave(context.WithoutCancel(ctx))
+		case a := <-p.asks:
+			a.do()
+			close(a.done)
+		case <-p.changes:
+			again = time.After(quiet)
+		case <-prune.C:
+			p.prune(ctx)
+		case <-again:
+			again = nil
+			if err := p.apply(ctx); err != nil {
+				again = time.After(retry)
+				retry = min(2*retry, retryLast)
+				break
+			}
+			retry = retryFirst
+		}
+	}
+}
+
+// apply builds the state from the inputs and makes it so. It logs a failure that is new.
+func (p *planner) apply(ctx context.Context) error {
+	state, err := p.builder.Build(p.cfg, nil, nil)
+	if err != nil {
+		return p.applied(nil, fmt.Errorf("build state: %w", err))
+	}
+	start := time.Now()
+	report, err := p.applier.Apply(ctx, state)
+	if len(report.Attached) > 0 {
+		p.report = report
+	}
+	if err := p.applied(state, err); err != nil {
+		return err
+	}
+	if report.Buckets > 0 {
+		p.opts.Log.Info("tables changed", "buckets", report.Buckets, "gen", p.generation, "took", time.Since(start))
+	}
+	if !p.ready {
+		p.ready = true
+		p.notify("READY=1")
+		p.opts.Log.Info("serving", "cluster", p.cfg.ClusterName, "node", p.cfg.Node, "vips", len(p.cfg.VIPs))
+	}
+	return nil
+}
+
+func (p *planner) applied(state *lb.State, err error) error {
+	if err != nil {
+		if p.applyError == nil || p.applyError.Error() != err.Error() {
+			p.opts.Log.Error("not all is applied; trying again", "err", err)
+		}
+		p.applyError = err
+		return err
+	}
+	p.applyError = nil
+	p.state = state
+	p.generation++
+	return nil
+}
+
+// prune repairs what others changed, and says so.
+func (p *planner) prune(ctx context.Context) {
+	found, err := p.applier.Drift(ctx)
+	if err != nil {
+		p.opts.Log.Warn("the host could not be checked", "err", err)
+		return
+	}
+	var drift []string
+	repair := false
+	for _, d := range found {
+		drift = append(drift, d.String())
+		repair = repair || !d.Manual
+	}
+	if !slices.Equal(drift, p.drift) && len(drift) > 0 {
+		p.opts.Log.Warn("somebody changed what is ours", "drift", drift)
+	}
+	p.drift = drift
+	if repair {
+		_ = p.apply(ctx) // logged there; the next look repeats it
+	}
+}
+
+// reload reads the file again. A file that is invalid, or cannot be applied, changes nothing.
+func (p *planner) reload(ctx context.Context) (result control.ReloadResult, err error) {
+	asked := p.within(ctx, func() { result, err = p.reloadNow(ctx) })
+	return result, errors.Join(asked, err)
+}
+
+func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
+	p.notifyReloading()
+	defer p.notify("READY=1")
+	fresh, err := config.Load(p.opts.Config)
+	if err != nil {
+		p.loadError = err
+		return control.ReloadResult{}, err
+	}
+	old := p.cfg
+	changes := config.Diff(old, fresh)
+	p.use(fresh)
+	if err := p.apply(ctx); err != nil {
+		p.use(old)
+		p.loadError = err
+		if back := p.apply(ctx); back != nil {
+			return control.ReloadResult{}, fmt.Errorf("apply the new file: %w; and going back: %w", err, back)
+		}
+		return control.ReloadResult{}, fmt.Errorf("apply the new file (the old one stays in force): %w", err)
+	}
+	p.opts.Log.Info("configuration reloaded", "changes", len(changes), "gen", p.generation)
+	return control.ReloadResult{Generation: p.generation, Changes: changes}, nil
+}
+
+// leave ends as the configuration says.
+func (p *planner) leave(ctx context.Context) error {
+	p.notify("STOPPING=1")
+	if p.cfg.Shutdown == config.Leave {
+		p.path.Close()
+		p.opts.Log.Info("leaving; the kernel goes on serving")
+		return nil
+	}
+	p.opts.Log.Info("withdrawing")
+	return p.applier.Withdraw(ctx)
+}

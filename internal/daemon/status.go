@@ -1,0 +1,139 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"os"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// backend is what the control socket may do.
+func (p *planner) backend() control.Backend {
+	return control.Backend{
+		Status: func(ctx context.Context) (status control.Status, err error) {
+			asked := p.within(ctx, func() { status, err = p.status() })
+			if asked != nil {
+				return status, asked
+			}
+			return status, err
+		},
+		ConfigYAML: func() (text []byte) {
+			_ = p.within(context.Background(), func() { text = p.cfg.YAML() })
+			return text
+		},
+		ConfigDiff: func(candidate []byte) (changes []config.Change, err error) {
+			fresh, err := config.Parse("candidate", candidate)
+			if err != nil {
+				return nil, err
+			}
+			_ = p.within(context.Background(), func() { changes = config.Diff(p.cfg, fresh) })
+			return changes, nil
+		},
+		Reload: p.reload,
+	}
+}
+
+func (p *planner) status() (control.Status, error) {
+	s := control.Status{
+		Version:    p.opts.Version,
+		PID:        os.Getpid(),
+		Started:    p.started,
+		Cluster:    p.cfg.ClusterName,
+		Node:       p.cfg.Node,
+		Generation: p.generation,
+		Config:     control.ConfigStatus{File: p.opts.Config, LoadedAt: p.loadedAt},
+		Drift:      p.drift,
+	}
+	if p.applyError != nil {
+		s.Problems = append(s.Problems, p.applyError.Error())
+	}
+	if p.loadError != nil {
+		s.Config.LastError = p.loadError.Error()
+		s.Problems = append(s.Problems, "the newest configuration is not in force: "+p.loadError.Error())
+	}
+	for _, d := range p.drift {
+		s.Problems = append(s.Problems, "changed by somebody else: "+d)
+	}
+	for _, a := range p.report.Attached {
+		s.Attach = append(s.Attach, control.Attachment{
+			Interface: a.Interface, Mode: string(a.Mode), ProgramID: a.ProgramID,
+		})
+	}
+	if p.state == nil {
+		return s, nil
+	}
+	counters, err := p.path.Counters()
+	if err != nil {
+		return s, fmt.Errorf("read counters: %w", err)
+	}
+	describe(&s, p.state, counters)
+	return s, nil
+}
+
+// describe adds what a state serves, and what was counted for it.
+func describe(s *control.Status, state *lb.State, counters []datapath.Counter) {
+	shares := make([][]float64, len(state.Tables))
+	for i, t := range state.Tables {
+		shares[i] = sharesOf(t, len(state.Nodes))
+	}
+	for i := range state.VIPs {
+		v := &state.VIPs[i]
+		entry := control.VIP{
+			Address: v.Addr, Interface: v.Interface, MAC: v.MAC.String(), MACForm: v.MACForm.String(),
+			Announce: v.Announce.String(), Other: v.Other.String(),
+		}
+		if n := state.Local(); n != nil {
+			entry.OwnedShare = shares[v.Table][n.Index]
+		}
+		s.VIPs = append(s.VIPs, entry)
+	}
+	total := make([]float64, len(state.Nodes))
+	for i := range state.Services {
+		svc := &state.Services[i]
+		v := &state.VIPs[svc.VIP]
+		entry := control.Service{
+			Name: svc.Name, VIP: v.Addr, Protocol: svc.Protocol.String(),
+			Hash: svc.Hash.String(), Forward: svc.Forward.String(),
+		}
+		for _, p := range svc.Ports {
+			entry.Ports = append(entry.Ports, p.String())
+		}
+		for n := range state.Nodes {
+			entry.Shares = append(entry.Shares, control.Share{Node: state.Nodes[n].Name, Share: shares[svc.Table][n]})
+			total[n] += shares[svc.Table][n] / float64(len(state.Services))
+		}
+		for _, c := range counters {
+			if c.Scope != datapath.ServiceScope(svc, v) {
+				continue
+			}
+			count := &entry.Ignored
+			if c.Verdict == datapath.VerdictAccept {
+				count = &entry.Accepted
+			}
+			count.Packets += c.Packets
+			count.Bytes += c.Bytes
+		}
+		s.Services = append(s.Services, entry)
+	}
+	for n := range state.Nodes {
+		node := &state.Nodes[n]
+		s.Nodes = append(s.Nodes, control.Node{
+			Name: node.Name, Addresses: node.Addrs, Weight: node.Weight, Local: node.Local, Share: total[n],
+		})
+	}
+}
+
+// sharesOf is the part of a table's buckets that each node owns, 0..1.
+func sharesOf(t *lb.Table, nodes int) []float64 {
+	shares := make([]float64, nodes)
+	for _, owner := range t.Owners {
+		if owner != lb.NoNode {
+			shares[owner] += 1.0 / lb.Buckets
+		}
+	}
+	return shares
+}
