@@ -1,9 +1,13 @@
 package netlab
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"strings"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -57,8 +61,35 @@ func (h *Host) Addr(ifname string, prefix netip.Prefix) error {
 		if prefix.Addr().Is6() {
 			addr.Flags = unix.IFA_F_NODAD
 		}
-		return netlink.AddrAdd(link, addr)
+		if err := netlink.AddrAdd(link, addr); err != nil || prefix.Addr().Is4() {
+			return err
+		}
+		return waitSolicitable(link, prefix.Addr())
 	})
+}
+
+// waitSolicitable returns when neighbours can resolve an IPv6 address. The kernel joins the group
+// that solicitations are sent to a little after the address has been added.
+func waitSolicitable(link netlink.Link, addr netip.Addr) error {
+	if flags := link.Attrs().Flags; flags&net.FlagUp == 0 || flags&net.FlagLoopback != 0 {
+		return nil
+	}
+	a := addr.As16()
+	group := fmt.Sprintf("ff0200000000000000000001ff%x", a[13:]) // RFC 4291 2.7.1
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(time.Millisecond) {
+		groups, err := os.ReadFile("/proc/thread-self/net/igmp6")
+		if err != nil {
+			return err
+		}
+		for line := range strings.Lines(string(groups)) {
+			if f := strings.Fields(line); len(f) > 2 && f[1] == link.Attrs().Name && f[2] == group {
+				return nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return errors.New("solicited-node group not joined after 5s")
+		}
+	}
 }
 
 // DelAddr removes an address.
