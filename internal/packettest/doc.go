@@ -1,2 +1,3 @@
-// Package packettest is the test kit of the datapath: it drives programs with distinct packets.
+// Package packettest is the test kit of the datapath: it builds frames, layer by layer, and gives
+// them to programs.
 package packettest
