@@ -42,10 +42,23 @@ func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
 		if vip.Group.IsValid() {
 			n.items = append(n.items, item{kindGroup, ifname, vip.Group.String()})
 		}
+		if vip.Addr.Is6() {
+			n.items = append(n.items, item{kindGroup, ifname, solicitedNode(vip.Addr).String()})
+		}
 		n.items = append(n.items, item{kindAddress, vipInterface, vip.Addr.String()})
 		needs = append(needs, n)
 	}
 	return needs, errors.Join(errs...)
+}
+
+// solicitedNode is the group that solicitations for an address go to, RFC 4291 section 2.7.1. The
+// kernel joins it for addresses of the interface; ours are on lo, and without the join a network
+// card or a snooping switch would keep the solicitations from us.
+func solicitedNode(addr netip.Addr) netip.Addr {
+	group := netip.MustParseAddr("ff02::1:ff00:0").As16()
+	low := addr.As16()
+	copy(group[13:], low[13:])
+	return netip.AddrFrom16(group)
 }
 
 // compare finds what is missing. A VIP that cannot be had at all is left as it is.

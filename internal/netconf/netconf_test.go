@@ -236,6 +236,18 @@ func TestTheFilterIsHeldOnce(t *testing.T) {
 	}
 }
 
+func TestSolicitationsForTheVIPGetThroughTheFilter(t *testing.T) {
+	n := newNode(t)
+	n.set(t, vip6)
+	if found := n.proc(t, "dev_mcast", "eth0", "3333ff000080"); len(found) != 1 {
+		t.Errorf("dev_mcast: %v, want the solicited-node group of %s", found, vip6.Addr)
+	}
+	n.withdraw(t)
+	if found := n.proc(t, "dev_mcast", "eth0", "3333ff000080"); found != nil {
+		t.Errorf("dev_mcast after withdrawal: %v", found)
+	}
+}
+
 func TestWhatOthersAddedStays(t *testing.T) {
 	n := newNode(t)
 	if err := n.Addr("lo", netip.MustParsePrefix("192.0.2.80/32")); err != nil {
