@@ -205,12 +205,7 @@ func (n *node) remove() {
 
 // counters renders what the datapath counted, one line each.
 func (n *node) counters() string {
-	view, err := datapath.OpenView(n.pins)
-	if err != nil {
-		return err.Error()
-	}
-	defer view.Close()
-	list, err := view.Counters()
+	list, err := n.counterList()
 	if err != nil {
 		return err.Error()
 	}
@@ -219,6 +214,15 @@ func (n *node) counters() string {
 		fmt.Fprintf(&b, "%-32s %-20s %d\n", c.Scope, c.Reason, c.Packets)
 	}
 	return b.String()
+}
+
+func (n *node) counterList() ([]datapath.Counter, error) {
+	view, err := datapath.OpenView(n.pins)
+	if err != nil {
+		return nil, err
+	}
+	defer view.Close()
+	return view.Counters()
 }
 
 func check(t testing.TB, err error) {

@@ -1,0 +1,142 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/lbctl/lbctl/internal/netlab"
+	"github.com/lbctl/lbctl/internal/nettest"
+)
+
+var sharedMACs = map[netip.Addr]string{vip4: "03:bf:c0:00:02:50", vip6: "03:bf:00:00:00:80"}
+
+// Clients and routers must know a VIP by the shared MAC and nothing else, whatever the nodes
+// themselves have to say on the link.
+func TestNeighborsKnowTheVIPByTheSharedMAC(t *testing.T) {
+	for _, attach := range []string{"native", "generic"} {
+		t.Run(attach, func(t *testing.T) {
+			c := newCluster(t, options{attach: attach, weights: []int{100, 100, 100}})
+			for _, n := range c.nodes {
+				n.serve()
+			}
+			p := c.farClient(t)
+			for _, n := range c.nodes {
+				n.send(100)
+			}
+			for _, vip := range []netip.Addr{vip4, vip6} {
+				c.connections(t, vip, 20000, 50)
+				p.receive(t, vip, 20000)
+				c.wantNeighbor(t, c.client, vip)
+				c.wantNeighbor(t, p.near, vip)
+			}
+			// somebody undoes the sysctl that keeps VIPs out of ARP; then each node talks first
+			for _, n := range c.nodes {
+				check(t, n.host.SetSysctl("net.ipv4.conf.eth0.arp_announce", "0"))
+				n.resolveFrom(t, c.client)
+			}
+			for _, vip := range []netip.Addr{vip4, vip6} {
+				c.wantNeighbor(t, c.client, vip)
+			}
+			for _, n := range c.nodes {
+				if n.counted(t, "arp-masked") == 0 {
+					t.Errorf("%s: the guard saw no ARP request from the VIP; the test proves nothing", n.name)
+				}
+			}
+		})
+	}
+}
+
+// resolveFrom makes the node look for the client anew with the VIP as source.
+func (n *node) resolveFrom(t *testing.T, client *netlab.Host) {
+	t.Helper()
+	check(t, n.host.Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		neighbors, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_V4)
+		if err != nil {
+			return err
+		}
+		for i := range neighbors {
+			if neighbors[i].IP.String() == "192.0.2.200" {
+				if err := netlink.NeighDel(&neighbors[i]); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}))
+	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(vip4, 0))
+	conn, err := n.host.DialFrom(context.Background(), &net.Dialer{LocalAddr: local}, "udp", "192.0.2.200:9")
+	check(t, err)
+	defer conn.Close()
+	_, _ = conn.Write([]byte("x")) // nobody listens; the ARP request is what matters
+	nettest.Eventually(t, 3*time.Second, func() error {
+		if n.counted(t, "arp-masked") == 0 {
+			return fmt.Errorf("%s: no ARP request yet", n.name)
+		}
+		return nil
+	})
+}
+
+// wantNeighbor checks the entry of the VIP, which there must be.
+func (c *cluster) wantNeighbor(t *testing.T, host *netlab.Host, vip netip.Addr) {
+	t.Helper()
+	found := "none"
+	check(t, host.Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		neighbors, err := netlink.NeighList(link.Attrs().Index, netlink.FAMILY_ALL)
+		if err != nil {
+			return err
+		}
+		for _, entry := range neighbors {
+			if entry.IP.Equal(vip.AsSlice()) {
+				found = entry.HardwareAddr.String()
+			}
+		}
+		return nil
+	}))
+	if found != sharedMACs[vip] {
+		t.Errorf("%s knows %s by %s, want %s", host.Name, vip, found, sharedMACs[vip])
+	}
+}
+
+// A probe of an entry goes to the multicast MAC itself and has to be answered, by one node.
+func TestEveryRequestForTheVIPIsAnsweredOnce(t *testing.T) {
+	c := newCluster(t, options{attach: "native", weights: []int{100, 100, 100}})
+	for _, n := range c.nodes {
+		n.serve()
+	}
+	check(t, c.client.SetSysctl("net.ipv4.neigh.eth0.base_reachable_time_ms", "200"))
+	check(t, c.client.SetSysctl("net.ipv6.neigh.eth0.base_reachable_time_ms", "200"))
+	check(t, c.client.SetSysctl("net.ipv4.neigh.eth0.delay_first_probe_time", "0"))
+	check(t, c.client.SetSysctl("net.ipv6.neigh.eth0.delay_first_probe_time", "0"))
+	deadline := time.Now().Add(4 * time.Second)
+	for i := 0; time.Now().Before(deadline); i++ {
+		for _, vip := range []netip.Addr{vip4, vip6} {
+			c.datagram(t, vip, 20000+i, 10) // TCP would confirm the entry without a probe
+			c.wantNeighbor(t, c.client, vip)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	for _, family := range []string{"arp", "nd"} {
+		var answered, left uint64
+		for _, n := range c.nodes {
+			answered += n.counted(t, family+"-answered")
+			left += n.counted(t, family+"-not-owner")
+		}
+		if answered < 3 || left != 2*answered {
+			t.Errorf("%s: %d requests answered, %d left to others; want several, and twice as many", family, answered, left)
+		}
+	}
+}
