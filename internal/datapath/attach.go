@@ -3,7 +3,6 @@ package datapath
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,7 +48,7 @@ func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
 }
 
 func (d *Datapath) attachDevice(name string) (AttachedDevice, error) {
-	device, err := net.InterfaceByName(name)
+	device, err := findDevice(name)
 	if err != nil {
 		return AttachedDevice{}, err
 	}

@@ -16,7 +16,7 @@ type Instance struct {
 }
 
 // NewInstance loads the programs over maps of their own that hold want. device finds interfaces;
-// nil is net.InterfaceByName.
+// nil asks the kernel.
 func NewInstance(want *lb.State, device func(string) (*net.Interface, error)) (*Instance, error) {
 	if err := validate(want); err != nil {
 		return nil, err
@@ -41,7 +41,7 @@ func NewInstance(want *lb.State, device func(string) (*net.Interface, error)) (*
 // maps as first made is refused.
 func (i *Instance) Set(want *lb.State, device func(string) (*net.Interface, error)) (int, error) {
 	if device == nil {
-		device = net.InterfaceByName
+		device = findDevice
 	}
 	return i.set.write(want, device)
 }

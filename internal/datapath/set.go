@@ -182,7 +182,7 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 		set, report.Grown = grown, d.maps != nil
 	}
 	var err error
-	if report.Buckets, err = set.write(want, net.InterfaceByName); err == nil {
+	if report.Buckets, err = set.write(want, findDevice); err == nil {
 		err = d.use(set)
 	}
 	if err != nil {

@@ -2,7 +2,6 @@ package datapath
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"time"
 
@@ -43,9 +42,9 @@ type TracedBucket struct {
 // Trace runs the real program on a made-up frame over the live maps, as if it had arrived on the
 // interface. Counters, fragments and samples are of a private instance.
 func (v *View) Trace(frame []byte, iface string) (*Trace, error) {
-	dev, err := net.InterfaceByName(iface)
+	dev, err := findDevice(iface)
 	if err != nil {
-		return nil, fmt.Errorf("interface %s: %w", iface, err)
+		return nil, err
 	}
 	instance, err := v.privateInstance()
 	if err != nil {

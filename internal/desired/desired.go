@@ -1,0 +1,191 @@
+// Package desired decides what everything should be: configuration, members and health in, a State
+// out. It acts on nothing.
+package desired
+
+import (
+	"cmp"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/rendezvous"
+)
+
+// A Member is what is known of a node beyond the configuration.
+type Member struct {
+	Down   bool             // it takes no part
+	MAC    net.HardwareAddr // learnt; the configuration's goes first
+	Weight *int             // set by hand; nil: the configuration's
+}
+
+// Members are by node name. A node that is not in it is as the configuration says, and up.
+type Members map[string]Member
+
+// Health says which services a node cannot serve, by node and service name. What is not in it is
+// healthy.
+type Health map[string]map[string]Unhealthy
+
+// Unhealthy is the state of a service that gets no new flows on a node.
+type Unhealthy struct{}
+
+// A Builder builds one State after another and computes only what changed between them. The zero
+// value is ready. It is not safe for concurrent use.
+type Builder struct {
+	tables *rendezvous.Builder
+	last   map[string]built // by who uses the table: a VIP or a service
+}
+
+// built is a table and what it was built from.
+type built struct {
+	nodes []rendezvous.Node
+	table *lb.Table
+}
+
+// Build returns the State that follows from the inputs. The configuration is valid.
+func (b *Builder) Build(cfg *config.Config, members Members, health Health) (*lb.State, error) {
+	if b.tables == nil {
+		b.tables = rendezvous.NewBuilder()
+	}
+	state := &lb.State{Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops}
+	state.Nodes = nodes(cfg, members)
+	if len(state.Nodes) > lb.MaxNodes {
+		return nil, fmt.Errorf("%d nodes: more than %d", len(state.Nodes), lb.MaxNodes)
+	}
+	index := vips(state, cfg)
+	if err := services(state, cfg, index); err != nil {
+		return nil, err
+	}
+	b.assign(state, health)
+	return state, nil
+}
+
+// nodes are sorted by name, so that every node numbers them alike.
+func nodes(cfg *config.Config, members Members) []lb.Node {
+	var list []lb.Node
+	for _, n := range cfg.Nodes {
+		m := members[n.Name]
+		node := lb.Node{Name: n.Name, Addrs: n.Addresses, MAC: n.MAC, Weight: n.Weight, Local: n.Name == cfg.Node}
+		if node.MAC == nil {
+			node.MAC = m.MAC
+		}
+		if m.Weight != nil {
+			node.Weight = *m.Weight
+		}
+		if m.Down {
+			node.Weight = 0
+		}
+		list = append(list, node)
+	}
+	slices.SortFunc(list, func(a, b lb.Node) int { return cmp.Compare(a.Name, b.Name) })
+	for i := range list {
+		list[i].Index = i
+	}
+	return list
+}
+
+// vips fills in the VIPs, sorted, and returns where each is.
+func vips(state *lb.State, cfg *config.Config) map[netip.Addr]int {
+	for _, v := range cfg.VIPs {
+		vip := lb.VIP{
+			Addr:      v.Address,
+			Interface: v.Interface,
+			Announce:  v.Announce,
+			MACForm:   v.MACForm,
+			MAC:       v.MAC,
+			Group:     lb.Group(v.MACForm, v.Address),
+			Other:     v.Other,
+		}
+		if v.MACForm != lb.MACExplicit {
+			vip.MAC = lb.SharedMAC(v.MACForm, v.Address)
+		}
+		state.VIPs = append(state.VIPs, vip)
+	}
+	slices.SortFunc(state.VIPs, func(a, b lb.VIP) int { return a.Addr.Compare(b.Addr) })
+	index := make(map[netip.Addr]int, len(state.VIPs))
+	for i := range state.VIPs {
+		index[state.VIPs[i].Addr] = i
+	}
+	return index
+}
+
+// services makes one of each service and VIP.
+func services(state *lb.State, cfg *config.Config, vips map[netip.Addr]int) error {
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		for _, addr := range s.VIPs {
+			vip, ok := vips[addr]
+			if !ok {
+				return fmt.Errorf("service %s: %s is no VIP", s.Name, addr)
+			}
+			state.Services = append(state.Services, lb.Service{
+				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
+			})
+		}
+	}
+	slices.SortStableFunc(state.Services, func(a, b lb.Service) int {
+		return cmp.Or(cmp.Compare(a.VIP, b.VIP), cmp.Compare(a.Name, b.Name))
+	})
+	return nil
+}
+
+// A user is a VIP or a service on its way to a table.
+type user struct {
+	key   string // the same from State to State
+	nodes []rendezvous.Node
+	table *int // where its index goes
+}
+
+// assign gives every VIP and service its table; those whose nodes and weights are the same share
+// one.
+func (b *Builder) assign(state *lb.State, health Health) {
+	users := tableUsers(state, health)
+	var changes []rendezvous.Change
+	place := make(map[string]int) // by nodes
+	for _, u := range users {
+		key := fmt.Sprint(u.nodes)
+		at, ok := place[key]
+		if !ok {
+			at = len(changes)
+			place[key] = at
+			before := b.last[u.key]
+			changes = append(changes, rendezvous.Change{Table: before.table, Old: before.nodes, New: u.nodes})
+		}
+		*u.table = at
+	}
+	state.Tables = b.tables.Update(changes)
+	b.last = make(map[string]built, len(users))
+	for _, u := range users {
+		b.last[u.key] = built{u.nodes, state.Tables[*u.table]}
+	}
+}
+
+func tableUsers(state *lb.State, health Health) []user {
+	all := eligible(state, "", nil)
+	var users []user
+	for i := range state.VIPs {
+		v := &state.VIPs[i]
+		users = append(users, user{"vip " + v.Addr.String(), all, &v.Table})
+	}
+	for i := range state.Services {
+		s := &state.Services[i]
+		key := "service " + s.Name + " " + state.VIPs[s.VIP].Addr.String()
+		users = append(users, user{key, eligible(state, s.Name, health), &s.Table})
+	}
+	return users
+}
+
+// eligible returns all nodes, those that cannot serve with weight 0.
+func eligible(state *lb.State, service string, health Health) []rendezvous.Node {
+	list := make([]rendezvous.Node, len(state.Nodes))
+	for i := range state.Nodes {
+		n := &state.Nodes[i]
+		list[i] = rendezvous.Node{Name: n.Name, Weight: n.Weight}
+		if _, sick := health[n.Name][service]; sick {
+			list[i].Weight = 0
+		}
+	}
+	return list
+}
