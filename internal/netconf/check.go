@@ -59,9 +59,9 @@ func (h *Host) Check(ctx context.Context, want Want) ([]Drift, error) {
 // drift describes an item that is not as it should be.
 func (e entry) drift() Drift {
 	if e.Kind == kindSysctl {
-		return Drift{Name: e.item.String(), Found: e.Old, Wanted: e.setting().value}
+		return Drift{Name: e.String(), Found: e.Old, Wanted: e.setting().value}
 	}
-	return Drift{Name: e.item.String(), Found: "missing", Wanted: "present"}
+	return Drift{Name: e.String(), Found: "missing", Wanted: "present"}
 }
 
 // spoilers reports what others have set that keeps VIPs from working.
