@@ -62,11 +62,15 @@ const (
 // Limits of what a file may ask for.
 const (
 	maxBytes   = 1 << 20
+	maxAliases = 100
 	maxVIPs    = 1000
 	maxPorts   = 65535
+	maxRanges  = 1024 // of one service; more is a list that should be "all"
 	maxSample  = 1 << 31
 	maxName    = 63
 	maxNetName = 15 // IFNAMSIZ less the NUL
+	maxErrors  = 100
+	maxShown   = 100 // characters of a value in a message
 )
 
 // defaults is what a file that says nothing else gets.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -35,7 +36,11 @@ func Diff(old, new *Config) []Change {
 	return changes
 }
 
-func hidden(seed [32]byte) string { return hex.EncodeToString(seed[:2]) + "..." }
+// hidden tells two seeds apart and says nothing about either.
+func hidden(seed [32]byte) string {
+	sum := sha256.Sum256(seed[:])
+	return "sha256:" + hex.EncodeToString(sum[:4])
+}
 
 func (c *Config) leaves() map[string]string {
 	m := map[string]string{

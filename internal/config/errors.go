@@ -44,7 +44,7 @@ func (e Errors) Error() string {
 }
 
 func (e Errors) sorted(src []byte) Errors {
-	lines := strings.Split(string(src), "\n")
+	lines := splitLines(src)
 	for _, err := range e {
 		if err.Line >= 1 && err.Line <= len(lines) {
 			err.Excerpt = excerpt(lines[err.Line-1], err.Line, err.Column)
@@ -54,57 +54,4 @@ func (e Errors) sorted(src []byte) Errors {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
 	return e
-}
-
-// excerpt draws the line with a caret; tabs keep their width.
-func excerpt(line string, number, column int) string {
-	line = strings.TrimRight(line, "\r")
-	prefix := fmt.Sprintf("%5d | ", number)
-	var pad strings.Builder
-	for i, r := range []rune(line) {
-		if i >= column-1 {
-			break
-		}
-		if r == '\t' {
-			pad.WriteRune('\t')
-		} else {
-			pad.WriteByte(' ')
-		}
-	}
-	return prefix + line + "\n" + strings.Repeat(" ", len(prefix)-2) + "| " + pad.String() + "^"
-}
-
-// suggest returns the known word that is nearest to one that is not, or "".
-func suggest(word string, known []string) string {
-	best, distance := "", 3
-	for _, k := range known {
-		if d := editDistance(strings.ToLower(word), k); d < distance && d < len(k) {
-			best, distance = k, d
-		}
-	}
-	if best == "" {
-		return ""
-	}
-	return fmt.Sprintf("did you mean %q?", best)
-}
-
-// editDistance is Levenshtein's.
-func editDistance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

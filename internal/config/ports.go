@@ -2,7 +2,6 @@ package config
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,30 +10,51 @@ import (
 )
 
 // ports reads one port, a range, all, or a list of those; sorted, neighbours joined.
-func (r *reader) ports(v value, given bool, protocol lb.Protocol) []lb.PortRange {
+func (r *reader) ports(v value, protocol lb.Protocol) []lb.PortRange {
+	items, ok := r.items(v, true)
 	if protocol == lb.ProtocolAny {
-		if s, ok := r.text(v); ok && s != "all" {
-			r.fail(v, "", `protocol "any" has no ports: leave them out`)
+		for _, item := range items {
+			if s, ok := r.text(item); ok && s != "all" {
+				r.fail(item, "", `protocol "any" has no ports: leave them out`)
+			}
 		}
 		return []lb.PortRange{lb.AllPorts}
 	}
-	if !given {
-		r.fail(v, `give a port, a range, or "all"`, "missing")
+	switch {
+	case !ok:
+		return nil
+	case len(items) == 0:
+		r.fail(v, `give a port, a range, or "all"`, "names no port")
+		return nil
+	case len(items) > maxRanges:
+		r.fail(v, "", "%d ports and ranges are more than %d", len(items), maxRanges)
 		return nil
 	}
-	var list []lb.PortRange
-	for _, item := range r.items(v, true) {
+	var list []placedRange
+	for _, item := range items {
 		if p, ok := r.portRange(item); ok {
-			list = append(list, p)
+			list = append(list, placedRange{p, item})
 		}
 	}
-	slices.SortFunc(list, func(a, b lb.PortRange) int { return cmp.Compare(a.First, b.First) })
-	for i := 1; i < len(list); i++ {
-		if list[i].First <= list[i-1].Last {
-			r.fail(v, "", "%s and %s overlap", list[i-1], list[i])
+	return joined(r.disjoint(list))
+}
+
+type placedRange struct {
+	ports lb.PortRange
+	at    value
+}
+
+// disjoint sorts, and refuses what is given twice.
+func (r *reader) disjoint(list []placedRange) []lb.PortRange {
+	slices.SortStableFunc(list, func(a, b placedRange) int { return cmp.Compare(a.ports.First, b.ports.First) })
+	var out []lb.PortRange
+	for i, p := range list {
+		if i > 0 && p.ports.First <= out[i-1].Last {
+			r.fail(p.at, "", "%s and %s overlap", out[i-1], p.ports)
 		}
+		out = append(out, p.ports)
 	}
-	return joined(list)
+	return out
 }
 
 // joined makes one range of two that touch: 80 and 81 are 80-81.
@@ -51,6 +71,10 @@ func joined(list []lb.PortRange) []lb.PortRange {
 }
 
 func (r *reader) portRange(v value) (lb.PortRange, bool) {
+	if !v.given() {
+		r.fail(v, "", "is empty: neither a port nor a range")
+		return lb.PortRange{}, false
+	}
 	s, ok := r.text(v)
 	if !ok {
 		return lb.PortRange{}, false
@@ -62,11 +86,16 @@ func (r *reader) portRange(v value) (lb.PortRange, bool) {
 	if !isRange {
 		last = first
 	}
-	low, ok := r.port(v, strings.TrimSpace(first))
+	first, last = strings.TrimSpace(first), strings.TrimSpace(last)
+	if !decimal.MatchString(first) || !decimal.MatchString(last) {
+		r.fail(v, "", `%q is not a port, a range like 8000-8099, or "all"`, s)
+		return lb.PortRange{}, false
+	}
+	low, ok := r.port(v, first)
 	if !ok {
 		return lb.PortRange{}, false
 	}
-	high, ok := r.port(v, strings.TrimSpace(last))
+	high, ok := r.port(v, last)
 	if !ok {
 		return lb.PortRange{}, false
 	}
@@ -79,51 +108,9 @@ func (r *reader) portRange(v value) (lb.PortRange, bool) {
 
 func (r *reader) port(v value, s string) (uint16, bool) {
 	n, err := strconv.Atoi(s)
-	if err != nil {
-		r.fail(v, "", `%q is not a port, a range like 8000-8099, or "all"`, s)
-		return 0, false
-	}
-	if n < 1 || n > maxPorts {
-		r.fail(v, "", "%d is not in 1..%d", n, maxPorts)
+	if err != nil || n < 1 || n > maxPorts {
+		r.fail(v, "", "%s is not in 1..%d", s, maxPorts)
 		return 0, false
 	}
 	return uint16(n), true
-}
-
-// A placement is which service has which ports, to find two that have the same.
-type placement struct {
-	taken map[vipProtocol][]portOwner
-	count int
-}
-
-type vipProtocol struct {
-	vip      netip.Addr
-	protocol lb.Protocol
-}
-
-type portOwner struct {
-	ports   lb.PortRange
-	service string
-}
-
-// overlaps refuses two services for one port. "all" is what is left over, so it may stand beside
-// others, but once.
-func (r *reader) overlaps(p *placement, s *Service, at value) {
-	for _, vip := range s.VIPs {
-		p.count++
-		key := vipProtocol{vip, s.Protocol}
-		for _, ports := range s.Ports {
-			for _, other := range p.taken[key] {
-				if (ports == lb.AllPorts) != (other.ports == lb.AllPorts) {
-					continue
-				}
-				if ports.First <= other.ports.Last && other.ports.First <= ports.Last {
-					r.fail(at, "", "service %q has %s port %s of %s already", other.service, s.Protocol, other.ports, vip)
-				}
-			}
-		}
-		for _, ports := range s.Ports {
-			p.taken[key] = append(p.taken[key], portOwner{ports, s.Name})
-		}
-	}
 }

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v4"
 )
@@ -24,7 +27,19 @@ type value struct {
 
 func (v value) given() bool { return v.node != nil && v.node.Tag != "!!null" }
 
+// full says that there are more errors than anybody reads. From here on nothing new is looked at,
+// so that a file made of nothing but errors costs no more than others.
+func (r *reader) full() bool { return len(r.errs) >= maxErrors }
+
 func (r *reader) fail(v value, hint, format string, args ...any) {
+	if r.full() {
+		return
+	}
+	for i, arg := range args {
+		if s, ok := arg.(string); ok {
+			args[i] = shortened(s)
+		}
+	}
 	e := &Error{File: r.file, Line: 1, Column: 1, Path: v.path, Message: fmt.Sprintf(format, args...), Hint: hint}
 	if v.node != nil {
 		e.Line, e.Column = v.node.Line, v.node.Column
@@ -32,7 +47,33 @@ func (r *reader) fail(v value, hint, format string, args ...any) {
 	r.errs = append(r.errs, e)
 }
 
-// deref follows an alias. Anchors of this file only, and yaml refuses cycles.
+// suggest is left out once nobody will read it: with a thousand VIPs it is what costs most.
+func (r *reader) suggest(word string, known []string) string {
+	if r.full() {
+		return ""
+	}
+	return suggest(word, known)
+}
+
+// shortened keeps a value that is a page long from filling the message.
+func shortened(s string) string {
+	runes := []rune(s)
+	if len(runes) <= maxShown {
+		return s
+	}
+	return string(runes[:maxShown-1]) + "…"
+}
+
+// at gives a value that is missing the place of what it is missing from.
+func at(v, parent value) value {
+	if v.node == nil && parent.node != nil {
+		v.node = &yaml.Node{Line: parent.node.Line, Column: parent.node.Column, Tag: "!!null"}
+	}
+	return v
+}
+
+// deref follows an alias. One that stands inside its own anchor is no loop here: the walk is only
+// as deep as the schema.
 func deref(n *yaml.Node) *yaml.Node {
 	for n != nil && n.Kind == yaml.AliasNode {
 		n = n.Alias
@@ -40,52 +81,75 @@ func deref(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// fields splits a mapping into its known keys. What was not given is a value at the mapping's place.
-func (r *reader) fields(v value, known ...string) map[string]value {
+// fields splits a mapping into its known keys, and says whether it is one. What was not given is a
+// value without node.
+func (r *reader) fields(v value, known ...string) (map[string]value, bool) {
 	fields := make(map[string]value)
 	for _, key := range known {
 		fields[key] = value{path: join(v.path, key)}
 	}
 	if !v.given() {
-		return fields
+		return fields, true
 	}
 	if v.node.Kind != yaml.MappingNode {
 		r.fail(v, "", "%s, not a mapping of %s", kind(v.node), strings.Join(known, ", "))
-		return fields
+		return fields, false
 	}
+	first := make(map[string]*yaml.Node)
 	for i := 0; i+1 < len(v.node.Content); i += 2 {
-		key, content := v.node.Content[i], deref(v.node.Content[i+1])
-		at := value{key, join(v.path, key.Value)}
-		before, ok := fields[key.Value]
-		switch {
+		place, key := v.node.Content[i], deref(v.node.Content[i])
+		if key.Kind != yaml.ScalarNode {
+			r.fail(value{place, v.path}, "", "%s, not a key", kind(key))
+			continue
+		}
+		at := value{place, join(v.path, keyText(key.Value))}
+		switch _, ok := fields[key.Value]; {
 		case !ok:
-			r.fail(at, suggest(key.Value, known), "unknown key")
-		case before.node != nil:
-			r.fail(at, "", "given twice, first in line %d", before.node.Line)
+			r.fail(at, r.suggest(key.Value, known), "unknown key")
+		case first[key.Value] != nil:
+			r.fail(at, "", "given twice, first in line %d", first[key.Value].Line)
 		default:
-			fields[key.Value] = value{content, at.path}
+			first[key.Value] = place
+			fields[key.Value] = value{deref(v.node.Content[i+1]), at.path}
 		}
 	}
-	return fields
+	return fields, true
 }
 
-// items splits a sequence; a single value is a sequence of one where lone allows it.
-func (r *reader) items(v value, lone bool) []value {
+// keyText is a key as a part of a path; one that is not a word is quoted.
+func keyText(key string) string {
+	for _, c := range key {
+		if c <= ' ' || c > '~' || strings.ContainsRune(`.[]":`, c) {
+			return strconv.Quote(shortened(key))
+		}
+	}
+	if key == "" {
+		return `""`
+	}
+	return shortened(key)
+}
+
+// items splits a sequence, and says whether it is one; what was not given is an empty one. A single
+// value is a sequence of one where lone allows it.
+func (r *reader) items(v value, lone bool) ([]value, bool) {
 	if !v.given() {
-		return nil
+		return nil, true
 	}
 	if v.node.Kind != yaml.SequenceNode {
 		if lone && v.node.Kind == yaml.ScalarNode {
-			return []value{v}
+			return []value{v}, true
 		}
 		r.fail(v, "", "%s, not a list", kind(v.node))
-		return nil
+		return nil, false
+	}
+	if r.full() {
+		return nil, false
 	}
 	var items []value
 	for i, n := range v.node.Content {
 		items = append(items, value{deref(n), fmt.Sprintf("%s[%d]", v.path, i)})
 	}
-	return items
+	return items, true
 }
 
 // text returns a scalar's text, and whether there is one.
@@ -100,21 +164,26 @@ func (r *reader) text(v value) (string, bool) {
 	return v.node.Value, true
 }
 
+// decimal leaves out what readers of YAML do not agree on: 010, 0x10, 1_000, +1.
+var decimal = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
+
 func (r *reader) integer(v value, low, high, fallback int) int {
 	s, ok := r.text(v)
 	if !ok {
 		return fallback
 	}
 	n, err := strconv.Atoi(s)
-	if err != nil || v.node.Tag != "!!int" {
-		r.fail(v, "", "%q is not a whole number", s)
-		return fallback
+	switch {
+	case !decimal.MatchString(s):
+		r.fail(v, "", "%q is not a whole number in decimal digits", s)
+	case v.node.Tag == "!!str":
+		r.fail(v, "leave out the quotes", "%q is text, not a number", s)
+	case err != nil || n < low || n > high:
+		r.fail(v, "", "%s is not in %d..%d", s, low, high)
+	default:
+		return n
 	}
-	if n < low || n > high {
-		r.fail(v, "", "%d is not in %d..%d", n, low, high)
-		return fallback
-	}
-	return n
+	return fallback
 }
 
 // word returns one of the known words.
@@ -123,13 +192,10 @@ func (r *reader) word(v value, fallback string, known ...string) string {
 	if !ok {
 		return fallback
 	}
-	for _, k := range known {
-		if s == k {
-			return s
-		}
+	if slices.Contains(known, s) {
+		return s
 	}
-	hint := suggest(s, known)
-	r.fail(v, hint, "%q is not one of %s", s, strings.Join(known, ", "))
+	r.fail(v, r.suggest(s, known), "%q is not one of %s", s, strings.Join(known, ", "))
 	return fallback
 }
 
@@ -147,7 +213,8 @@ func (r *reader) name(v value, extra string, longest int) string {
 		valid = valid && (alphanumeric || inside)
 	}
 	if !valid {
-		r.fail(v, "", "%q is not a name of 1 to %d lower-case letters, digits and %q", s, longest, extra)
+		r.fail(v, "", "%q is not a name: 1 to %d of a-z, 0-9 and %s, the first and the last a letter or digit",
+			s, longest, strings.Join(strings.Split(extra, ""), " and "))
 	}
 	return s
 }
@@ -199,7 +266,8 @@ func (r *reader) interfaceName(v value) string {
 	if !ok {
 		return ""
 	}
-	if s == "" || len(s) > maxNetName || s == "." || s == ".." || strings.ContainsAny(s, "/ :\t\n") {
+	unusable := func(c rune) bool { return c == '/' || c == ':' || unicode.IsSpace(c) || unicode.IsControl(c) }
+	if s == "" || len(s) > maxNetName || s == "." || s == ".." || strings.ContainsFunc(s, unusable) {
 		r.fail(v, "", "%q is not the name of an interface", s)
 		return ""
 	}

@@ -1,0 +1,61 @@
+package config
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// lineBreaks is what YAML 1.1 takes for one, so that our lines have its numbers.
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+
+// splitLines leaves the byte order mark out: it is no column.
+func splitLines(src []byte) []string {
+	return strings.Split(lineBreaks.Replace(strings.TrimPrefix(string(src), "\ufeff")), "\n")
+}
+
+// seedText is the seed and what stands before it. An excerpt ends up in a log and seeds must not,
+// even those with a typing error.
+var seedText = regexp.MustCompile(`(seed["']?\s*:\s*["']?)([^\s"',{}\[\]]+)`)
+
+func withoutSeed(line string) string {
+	return seedText.ReplaceAllStringFunc(line, func(s string) string {
+		m := seedText.FindStringSubmatch(s)
+		return m[1] + strings.Repeat("*", utf8.RuneCountInString(m[2]))
+	})
+}
+
+// Of a longer line an excerpt shows what is around the place.
+const (
+	excerptWidth  = 120
+	excerptBefore = 80
+)
+
+// excerpt draws the line with a caret; tabs keep their width.
+func excerpt(line string, number, column int) string {
+	shown := []rune(withoutSeed(line))
+	for i, c := range shown {
+		if c != '\t' && !unicode.IsPrint(c) {
+			shown[i] = unicode.ReplacementChar
+		}
+	}
+	caret := min(max(column-1, 0), len(shown))
+	if caret > excerptBefore {
+		shown, caret = shown[caret-excerptBefore:], excerptBefore
+		shown[0] = '…'
+	}
+	if len(shown) > excerptWidth {
+		shown = shown[:excerptWidth]
+		shown[excerptWidth-1] = '…'
+	}
+	pad := []rune(strings.Repeat(" ", caret))
+	for i := range pad {
+		if shown[i] == '\t' {
+			pad[i] = '\t'
+		}
+	}
+	prefix := fmt.Sprintf("%5d | ", number)
+	return prefix + string(shown) + "\n" + strings.Repeat(" ", len(prefix)-2) + "| " + string(pad) + "^"
+}

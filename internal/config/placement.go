@@ -1,0 +1,84 @@
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// A placement is which service has which ports of a VIP, to find two that have the same.
+type placement struct {
+	keys   []vipProtocol // in the order of the file
+	owners map[vipProtocol][]portOwner
+	count  int // of services, one for each VIP they have
+}
+
+type vipProtocol struct {
+	vip      netip.Addr
+	protocol lb.Protocol
+}
+
+type portOwner struct {
+	ports   lb.PortRange
+	service string
+	index   int // in the file
+	at      value
+}
+
+func (p *placement) add(s *Service, index int, at value) {
+	for _, vip := range s.VIPs {
+		p.count++
+		key := vipProtocol{vip, s.Protocol}
+		if _, known := p.owners[key]; !known {
+			p.keys = append(p.keys, key)
+		}
+		for _, ports := range s.Ports {
+			p.owners[key] = append(p.owners[key], portOwner{ports, s.Name, index, at})
+		}
+	}
+}
+
+// overlaps refuses two services for one port. "all" is what is left over, so it may stand beside
+// others, but once.
+func (r *reader) overlaps(p *placement) {
+	for _, key := range p.keys {
+		owners := p.owners[key]
+		slices.SortStableFunc(owners, func(a, b portOwner) int { return cmp.Compare(a.ports.First, b.ports.First) })
+		var rest, last *portOwner // of those before: the one with all, the one that reaches furthest
+		for i := range owners {
+			owner, before := &owners[i], &last
+			if owner.ports == lb.AllPorts {
+				before = &rest
+			}
+			if *before != nil && owner.ports.First <= (*before).ports.Last {
+				r.overlap(key, *before, owner)
+			}
+			if *before == nil || owner.ports.Last > (*before).ports.Last {
+				*before = owner
+			}
+		}
+	}
+}
+
+// overlap is told at the later of two services in the file.
+func (r *reader) overlap(key vipProtocol, a, b *portOwner) {
+	if a.index > b.index {
+		a, b = b, a
+	}
+	r.fail(b.at, "", "service %q takes %s of %s already", a.service, key.portsText(a.ports), key.vip)
+}
+
+func (k vipProtocol) portsText(ports lb.PortRange) string {
+	switch {
+	case k.protocol == lb.ProtocolAny:
+		return "every other protocol"
+	case ports == lb.AllPorts:
+		return fmt.Sprintf("every other %s port", k.protocol)
+	case ports.First == ports.Last:
+		return fmt.Sprintf("%s port %s", k.protocol, ports)
+	}
+	return fmt.Sprintf("%s ports %s", k.protocol, ports)
+}
