@@ -83,71 +83,75 @@ func fixtures() []fixture {
 
 func TestEveryPacketEndsWhereItsSentenceSays(t *testing.T) {
 	instance := instanceOf(t, world())
+	before := count(t, instance)
 	for _, fix := range fixtures() {
-		t.Run(fix.sentence, func(t *testing.T) { check(t, instance, fix) })
+		t.Run(fix.sentence, func(t *testing.T) {
+			for _, frame := range fix.before {
+				if _, err := instance.Run(frame, ingress); err != nil {
+					t.Fatal(err)
+				}
+				before = count(t, instance)
+			}
+			check(t, instance, fix)
+			// once for both: the long way alone counts nothing
+			after := count(t, instance)
+			sameCounters(t, before.and(fix), after)
+			before = after
+		})
 	}
 }
 
 // check gives the fixture to the program by both ways.
 func check(t *testing.T, instance *datapath.Instance, fix fixture) {
 	t.Helper()
-	for _, frame := range fix.before {
-		if _, err := instance.Run(frame, ingress); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := count(t, instance)
-	short := run(t, instance.Run, fix)
-	compareCounters(t, before, count(t, instance), fix)
-	long := run(t, instance.RunLong, fix)
-	compareCounters(t, before, count(t, instance), fix) // the long way alone counts nothing
 	for _, way := range []struct {
 		name string
-		got  datapath.Outcome
-	}{{"short", short}, {"long", long}} {
-		if way.got.Action != fix.want.action {
-			t.Errorf("%s way: action %d, want %d", way.name, way.got.Action, fix.want.action)
+		run  func([]byte, int) (datapath.Outcome, error)
+	}{{"short", instance.Run}, {"long", instance.RunLong}} {
+		got, err := way.run(fix.frame, ingress)
+		if err != nil {
+			t.Fatalf("%s way: %v", way.name, err)
 		}
-		if want := fix.want.frameOut(fix.frame); !bytes.Equal(way.got.Frame, want) {
-			t.Errorf("%s way: frame\n%x, want\n%x", way.name, way.got.Frame, want)
+		if got.Action != fix.want.action {
+			t.Errorf("%s way: action %d, want %d", way.name, got.Action, fix.want.action)
+		}
+		if want := fix.want.frameOut(fix.frame); !bytes.Equal(got.Frame, want) {
+			t.Errorf("%s way: frame\n%x, want\n%x", way.name, got.Frame, want)
 		}
 	}
-}
-
-func run(t *testing.T, way func([]byte, int) (datapath.Outcome, error), fix fixture) datapath.Outcome {
-	t.Helper()
-	got, err := way(fix.frame, ingress)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return got
 }
 
 // A place is what a counter is of.
-type place struct{ scope, reason string }
+type place struct{ Scope, Reason string }
 
 type counted struct{ Packets, Bytes uint64 }
 
-func count(t testing.TB, instance *datapath.Instance) map[place]counted {
+type counters map[place]counted
+
+func count(t testing.TB, instance *datapath.Instance) counters {
 	t.Helper()
-	counters, err := instance.Counters()
+	list, err := instance.Counters()
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := make(map[place]counted)
-	for _, c := range counters {
+	all := make(counters)
+	for _, c := range list {
 		all[place{c.Scope, c.Reason}] = counted{c.Packets, c.Bytes}
 	}
 	return all
 }
 
-// compareCounters checks that the one frame was counted where it ended, and nowhere else.
-func compareCounters(t *testing.T, before, after map[place]counted, fix fixture) {
-	t.Helper()
-	want := maps.Clone(before)
+// and adds the one frame of a fixture where it ends, and nowhere else.
+func (c counters) and(fix fixture) counters {
+	sum := maps.Clone(c)
 	at := place{fix.want.scope, fix.want.reason}
-	want[at] = counted{want[at].Packets + 1, want[at].Bytes + uint64(len(fix.frame))}
-	if diff := cmp.Diff(want, after, cmp.AllowUnexported(place{})); diff != "" {
+	sum[at] = counted{sum[at].Packets + 1, sum[at].Bytes + uint64(len(fix.frame))}
+	return sum
+}
+
+func sameCounters(t *testing.T, want, got counters) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("counters (-want +got):\n%s", diff)
 	}
 }

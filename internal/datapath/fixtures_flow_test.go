@@ -35,10 +35,10 @@ func otherTraffic() []fixture {
 func flowFixtures(f family) []fixture {
 	service := f.serviceScope
 	protocol := func(n byte, number uint16) []byte {
-		return frameOf(f.eth(n), f.ip(n), raw{number, make([]byte, 20)})
+		return frameOf(f.eth(n), f.ip(n), raw{Number: number, Bytes: make([]byte, 20)})
 	}
 	flags := func(flags uint8) []byte {
-		return frameOf(f.eth(vipMine), f.ip(vipMine), tcp{portClient, portWeb, flags}, raw{Bytes: []byte("data")})
+		return frameOf(f.eth(vipMine), f.ip(vipMine), tcp{Src: portClient, Dst: portWeb, Flags: flags}, raw{Bytes: []byte("data")})
 	}
 	backwards := frameOf(f.eth(vipMine), f.between(f.vip(vipMine), f.client), tcp{Src: portWeb, Dst: portClient})
 	wrongVersion := f.tcp(vipMine, portWeb)

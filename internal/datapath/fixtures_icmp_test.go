@@ -16,9 +16,9 @@ func icmpFixtures(f family) []fixture {
 	echoFrom := func(client netip.Addr) []byte {
 		return frameOf(f.eth(vipHash), f.between(client, f.vip(vipHash)), f.echo())
 	}
-	foreign := frameOf(f.eth(vipMine), f.ip(vipMine), raw{packettest.ProtocolICMPv6, []byte{128, 0, 0, 0, 0, 0, 0, 0}})
+	foreign := frameOf(f.eth(vipMine), f.ip(vipMine), raw{Number: packettest.ProtocolICMPv6, Bytes: []byte{128, 0, 0, 0, 0, 0, 0, 0}})
 	if f == v6 {
-		foreign = frameOf(f.eth(vipMine), f.ip(vipMine), raw{packettest.ProtocolICMP, []byte{8, 0, 0, 0, 0, 0, 0, 0}})
+		foreign = frameOf(f.eth(vipMine), f.ip(vipMine), raw{Number: packettest.ProtocolICMP, Bytes: []byte{8, 0, 0, 0, 0, 0, 0, 0}})
 	}
 	toUs := message(vipTheirs, f.echo())
 	copy(toUs, ownMAC)
@@ -131,10 +131,10 @@ func errorFixtures(f family) []fixture {
 		{sentence: "an error about what no service names is accepted by its owner, though the VIP drops the unnamed",
 			frame: f.quoting(vipStrict, segment(vipStrict, portNone)), want: accepted("error-accepted", f.scope(vipStrict))},
 		{sentence: "an error about a protocol without ports goes by the quoted client",
-			frame: f.quoting(vipMine, frameOf(f.fromVIP(vipMine), raw{packettest.ProtocolESP, make([]byte, 8)})),
+			frame: f.quoting(vipMine, frameOf(f.fromVIP(vipMine), raw{Number: packettest.ProtocolESP, Bytes: make([]byte, 8)})),
 			want:  accepted("error-accepted", f.scope(vipMine))},
 		{sentence: "an error about a protocol without ports is of a service of any protocol",
-			frame: f.quoting(vipAny, frameOf(f.fromVIP(vipAny), raw{packettest.ProtocolESP, make([]byte, 8)})),
+			frame: f.quoting(vipAny, frameOf(f.fromVIP(vipAny), raw{Number: packettest.ProtocolESP, Bytes: make([]byte, 8)})),
 			want:  dropped("error-not-owner", service("any", vipAny))},
 		{sentence: "an error that quotes a whole packet is as good as one that quotes its start",
 			frame: f.quoting(vipMine, append(segment(vipMine, portSSH), make([]byte, 1000)...)),

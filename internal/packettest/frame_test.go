@@ -2,8 +2,8 @@ package packettest
 
 import (
 	"bytes"
-	"errors"
 	"encoding/hex"
+	"errors"
 	"net"
 	"net/netip"
 	"strings"
