@@ -144,8 +144,7 @@ func (s *mapSet) load() (*ebpf.Collection, error) {
 		return nil, err
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: s.maps})
-	var verifier *ebpf.VerifierError
-	if errors.As(err, &verifier) {
+	if _, refused := errors.AsType[*ebpf.VerifierError](err); refused {
 		return nil, fmt.Errorf("load programs: the kernel's verifier refuses them: %w", err)
 	}
 	if errors.Is(err, unix.EPERM) {

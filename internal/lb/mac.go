@@ -17,6 +17,7 @@ func SharedMAC(form MACForm, vip netip.Addr) net.HardwareAddr {
 		return append(net.HardwareAddr{0x02, 0xbf}, low...)
 	case MACGroup:
 		return groupMAC(Group(form, vip))
+	case MACExplicit:
 	}
 	return nil
 }

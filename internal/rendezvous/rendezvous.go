@@ -64,7 +64,7 @@ func (b *Builder) Update(changes []Change) []*lb.Table {
 		tables[i] = &lb.Table{Owners: u.owners[:]}
 		updates = append(updates, u)
 	}
-	run(updates)
+	compute(updates)
 	for i, c := range changes {
 		if c.Table != nil && slices.Equal(c.Table.Owners, tables[i].Owners) {
 			tables[i] = c.Table

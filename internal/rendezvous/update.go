@@ -38,7 +38,7 @@ func newUpdate(c Change, candidates []candidate) *update {
 		u.byIndex[n.index] = n
 	}
 	u.compare(c)
-	// A gainer's bid for a bucket costs as much as those of three candidates for one that is anew.
+	// To let one node bid for what others hold costs as much as three bids for what is free.
 	if c.Table != nil && 3*len(u.gainers) <= len(candidates) {
 		u.old = (*[lb.Buckets]int16)(c.Table.Owners)
 	}
@@ -68,8 +68,8 @@ func (u *update) compare(c Change) {
 	}
 }
 
-// run computes all tables a block at a time, the blocks shared between processors.
-func run(updates []*update) {
+// compute runs all updates a block at a time, the blocks shared between processors.
+func compute(updates []*update) {
 	var workers sync.WaitGroup
 	n := min(runtime.GOMAXPROCS(0), lb.Buckets/block)
 	for first := range n {
@@ -85,8 +85,8 @@ func run(updates []*update) {
 	workers.Wait()
 }
 
-// scratch is what run needs for a while: clearing it for each block of each table would take longer than
-// finding the buckets of a node that left.
+// scratch is what run needs for a while: to clear it for each block of each table would take as
+// long as to replace a node.
 type scratch struct {
 	buckets [block]uint16
 	lowest  [block]uint64

@@ -61,7 +61,7 @@ func TestAReloadAppliesAGoodFileAndRefusesABadOne(t *testing.T) {
 	good, err := os.ReadFile(n.path("lb.yaml"))
 	check(t, err)
 	for _, bad := range []struct{ old, new, want string }{
-		{"protocol: tcp", "protocl: tcp", `unknown key (did you mean "protocol"?)`},
+		{"protocol: tcp", "protokol: tcp", `unknown key (did you mean "protocol"?)`},
 		{"interface: eth0", "interface: eth7", "eth7"},
 	} {
 		n.rewrite(bad.old, bad.new)

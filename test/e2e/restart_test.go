@@ -101,7 +101,10 @@ func (l *load) echo(ctx context.Context, t *testing.T, conn net.Conn) {
 	answer := make([]byte, len(message))
 	for ctx.Err() == nil {
 		start := time.Now()
-		conn.SetDeadline(start.Add(5 * time.Second))
+		if err := conn.SetDeadline(start.Add(5 * time.Second)); err != nil {
+			t.Errorf("held connection: %v", err)
+			return
+		}
 		if _, err := conn.Write(message); err != nil {
 			t.Errorf("held connection broke: %v", err)
 			return

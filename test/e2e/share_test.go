@@ -92,7 +92,7 @@ func (c *cluster) datagram(t *testing.T, vip netip.Addr, sourcePort, size int) s
 	conn, err := c.client.DialFrom(context.Background(), &net.Dialer{LocalAddr: local}, "udp", netip.AddrPortFrom(vip, port).String())
 	check(t, err)
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	if _, err := conn.Write(make([]byte, size)); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +114,7 @@ func (c *cluster) ping(t *testing.T, vip netip.Addr, sequence, size int) {
 	conn, err := c.client.DialFrom(context.Background(), &net.Dialer{}, network, vip.String())
 	check(t, err)
 	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(5 * time.Second))
+	check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
 	message := make([]byte, 8+size)
 	message[0] = request
 	binary.BigEndian.PutUint16(message[4:], 7)

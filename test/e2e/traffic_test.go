@@ -47,7 +47,7 @@ func (n *node) serve() {
 				if err != nil {
 					return
 				}
-				udp.WriteTo(append([]byte(n.name+" "), buffer[:size]...), from)
+				_, _ = udp.WriteTo(append([]byte(n.name+" "), buffer[:size]...), from) // the client counts
 			}
 		}()
 	}
@@ -180,8 +180,12 @@ func (c *cluster) connect(vip netip.Addr, sourcePort int) (string, time.Duration
 	}
 	defer conn.Close()
 	// a reset instead of FIN leaves no TIME_WAIT behind: ports are used again
-	conn.(*net.TCPConn).SetLinger(0)
-	conn.SetDeadline(time.Now().Add(10 * time.Second))
+	if err := conn.(*net.TCPConn).SetLinger(0); err != nil {
+		return "", took, err
+	}
+	if err := conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return "", took, err
+	}
 	var name [16]byte
 	n, err := conn.Read(name[:])
 	if err != nil || n < 2 {
