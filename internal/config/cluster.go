@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"fmt"
 	"net/netip"
 	"slices"
 	"unicode/utf8"
@@ -38,7 +39,7 @@ func (r *reader) seed(v value) (seed [32]byte) {
 	}
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(seed) {
-		r.fail(v, "", "%d characters, not 64 hexadecimal digits", utf8.RuneCountInString(s))
+		r.fail(v, fmt.Sprintf("its length is %d", utf8.RuneCountInString(s)), "not 64 hexadecimal digits")
 		return seed
 	}
 	return [32]byte(b)
@@ -101,7 +102,7 @@ func (r *reader) nodeAddresses(v value, node string, owners map[netip.Addr]strin
 	return list
 }
 
-// local finds which node this machine is. Without nodes there is nothing to say about it.
+// local finds which node this machine is. Without all the names there is nothing to say about it.
 func (r *reader) local(c *Config, v value, host string) {
 	var names []string
 	for _, n := range c.Nodes {
@@ -116,7 +117,7 @@ func (r *reader) local(c *Config, v value, host string) {
 		c.Node = name
 	}
 	switch {
-	case len(names) == 0 || slices.Contains(names, c.Node):
+	case len(names) == 0, slices.Contains(names, ""), slices.Contains(names, c.Node):
 	case v.given():
 		r.fail(v, r.suggest(c.Node, names), "%q is not one of cluster.nodes", c.Node)
 	default:

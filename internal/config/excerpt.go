@@ -18,7 +18,7 @@ func splitLines(src []byte) []string {
 
 // seedText is the seed and what stands before it. An excerpt ends up in a log and seeds must not,
 // even those with a typing error.
-var seedText = regexp.MustCompile(`(seed["']?\s*:\s*["']?)([^\s"',{}\[\]]+)`)
+var seedText = regexp.MustCompile(`(seed["']?\s*:[\s"'\[{]*)([^\s"',{}\[\]]+)`)
 
 func withoutSeed(line string) string {
 	return seedText.ReplaceAllStringFunc(line, func(s string) string {

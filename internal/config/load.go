@@ -19,8 +19,7 @@ func (r *reader) load(src []byte) (value, bool) {
 		r.fail(top, "", "the file is larger than %d bytes", maxBytes)
 		return top, false
 	}
-	if i := unreadable(src); i >= 0 {
-		r.fail(place(src, i), "save it as UTF-8", "byte %#02x is neither UTF-8 text nor a line break", src[i])
+	if !r.readable(src) {
 		return top, false
 	}
 	var document, second yaml.Node
@@ -46,18 +45,22 @@ func (r *reader) load(src []byte) (value, bool) {
 	return value{node: document.Content[0]}, true
 }
 
-// unreadable returns the index of the first byte that YAML cannot have, or -1. yaml refuses them
-// too, but without a place; UTF-16, which it reads, would have excerpts that nobody can.
-func unreadable(src []byte) int {
+// readable looks for bytes that YAML cannot have. yaml refuses them too, but without a place; UTF-16,
+// which it reads, would have excerpts that nobody can.
+func (r *reader) readable(src []byte) bool {
 	for i := 0; i < len(src); {
 		c, size := utf8.DecodeRune(src[i:])
-		invalid := c == utf8.RuneError && size == 1
-		if invalid || unicode.IsControl(c) && !strings.ContainsRune("\t\n\r\u0085", c) {
-			return i
+		if c == utf8.RuneError && size == 1 {
+			r.fail(place(src, i), "save it as UTF-8", "byte 0x%02x is not UTF-8 text", src[i])
+			return false
+		}
+		if unicode.IsControl(c) && !strings.ContainsRune("\t\n\r\u0085", c) {
+			r.fail(place(src, i), "delete it", "control character %U", c)
+			return false
 		}
 		i += size
 	}
-	return -1
+	return true
 }
 
 // place is where byte i of the file is.
@@ -69,19 +72,31 @@ func place(src []byte, i int) value {
 
 // syntax reports what yaml refuses. Some of its places are one line below the last.
 func (r *reader) syntax(src []byte, err error) {
-	at, message, hint := value{}, strings.TrimPrefix(err.Error(), "yaml: "), ""
-	if load, ok := errors.AsType[*yaml.LoadError](err); ok {
-		message = load.Message
-		lines := splitLines(src)
-		line := min(max(load.Mark.Line, 1), len(lines))
-		at.node = &yaml.Node{Line: line, Column: max(load.Mark.Column, 1)}
-		if text := lines[line-1]; strings.Contains(text[:len(text)-len(strings.TrimLeft(text, " \t"))], "\t") {
-			hint = "indent with spaces, not with tabs"
-		} else if load.ContextMark.Line > 0 {
-			hint = fmt.Sprintf("%s that starts in line %d", load.ContextMsg, load.ContextMark.Line)
-		}
+	refused, ok := errors.AsType[*yaml.LoadError](err)
+	if !ok {
+		r.fail(value{}, "", "not YAML: %s", err.Error())
+		return
 	}
-	r.fail(at, hint, "not YAML: %s", message)
+	lines := splitLines(src)
+	line := min(max(refused.Mark.Line, 1), len(lines))
+	at := value{node: &yaml.Node{Line: line, Column: max(refused.Mark.Column, 1)}}
+	r.fail(at, syntaxHint(refused, lines[line-1]), "not YAML: %s", refused.Message)
+}
+
+// syntaxHint is what usually is behind an error of yaml.
+func syntaxHint(e *yaml.LoadError, line string) string {
+	indent := line[:len(line)-len(strings.TrimLeft(line, " \t"))]
+	switch {
+	case strings.Contains(indent, "\t"):
+		return "indent with spaces, not with tabs"
+	case strings.Contains(e.Message, "mapping values are not allowed"):
+		return `check the indentation, and quote text that has ": " in it`
+	case strings.Contains(e.Message, "cannot start any token"):
+		return "put the text in quotes"
+	case e.ContextMark.Line > 0 && e.ContextMark.Line != e.Mark.Line:
+		return fmt.Sprintf("%s of line %d", e.ContextMsg, e.ContextMark.Line)
+	}
+	return ""
 }
 
 func countAliases(n *yaml.Node) int {

@@ -11,48 +11,70 @@ import (
 
 // ports reads one port, a range, all, or a list of those; sorted, neighbours joined.
 func (r *reader) ports(v value, protocol lb.Protocol) []lb.PortRange {
-	items, ok := r.items(v, true)
 	if protocol == lb.ProtocolAny {
-		for _, item := range items {
-			if s, ok := r.text(item); ok && s != "all" {
-				r.fail(item, "", `protocol "any" has no ports: leave them out`)
-			}
-		}
+		r.noPorts(v)
 		return []lb.PortRange{lb.AllPorts}
 	}
+	items, ok := r.items(v, true)
 	switch {
 	case !ok:
 		return nil
 	case len(items) == 0:
-		r.fail(v, `give a port, a range, or "all"`, "names no port")
+		r.fail(v, portsHint, "names no port")
 		return nil
 	case len(items) > maxRanges:
 		r.fail(v, "", "%d ports and ranges are more than %d", len(items), maxRanges)
 		return nil
 	}
 	var list []placedRange
-	for _, item := range items {
+	for i, item := range items {
 		if p, ok := r.portRange(item); ok {
-			list = append(list, placedRange{p, item})
+			list = append(list, placedRange{p, i, item})
 		}
 	}
 	return joined(r.disjoint(list))
 }
 
+const portsHint = `give a port, a range, or "all"`
+
+// noPorts lets "all" stand, which is what the effective configuration says.
+func (r *reader) noPorts(v value) {
+	items, _ := r.items(v, true)
+	for _, item := range items {
+		if s, ok := r.text(item); ok && s != "all" {
+			r.fail(v, "leave them out", `protocol "any" has no ports`)
+			return
+		}
+	}
+}
+
 type placedRange struct {
 	ports lb.PortRange
+	index int // in the list
 	at    value
 }
 
-// disjoint sorts, and refuses what is given twice.
+// disjoint sorts, and refuses what is given twice at the later of the two places.
 func (r *reader) disjoint(list []placedRange) []lb.PortRange {
 	slices.SortStableFunc(list, func(a, b placedRange) int { return cmp.Compare(a.ports.First, b.ports.First) })
-	var out []lb.PortRange
+	out := make([]lb.PortRange, len(list))
+	furthest, valid := 0, true
 	for i, p := range list {
-		if i > 0 && p.ports.First <= out[i-1].Last {
-			r.fail(p.at, "", "%s and %s overlap", out[i-1], p.ports)
+		out[i] = p.ports
+		if before := list[furthest]; i > 0 && p.ports.First <= before.ports.Last {
+			first, second := before, p
+			if first.index > second.index {
+				first, second = second, first
+			}
+			r.fail(second.at, "", "%s overlaps with %s", second.ports, first.ports)
+			valid = false
 		}
-		out = append(out, p.ports)
+		if p.ports.Last > list[furthest].ports.Last {
+			furthest = i
+		}
+	}
+	if !valid {
+		return nil
 	}
 	return out
 }
@@ -72,7 +94,7 @@ func joined(list []lb.PortRange) []lb.PortRange {
 
 func (r *reader) portRange(v value) (lb.PortRange, bool) {
 	if !v.given() {
-		r.fail(v, "", "is empty: neither a port nor a range")
+		r.fail(v, portsHint, "names no port")
 		return lb.PortRange{}, false
 	}
 	s, ok := r.text(v)

@@ -17,6 +17,9 @@ import (
 type reader struct {
 	file string
 	errs Errors
+	// partial says that some VIP could not be read. Whether one that a service names exists is
+	// not known then.
+	partial bool
 }
 
 // A value is a node and the path that leads to it. A value without node was not given.
@@ -164,6 +167,15 @@ func (r *reader) text(v value) (string, bool) {
 	return v.node.Value, true
 }
 
+// required is text that must be there.
+func (r *reader) required(v value) (string, bool) {
+	if !v.given() {
+		r.fail(v, "", "missing")
+		return "", false
+	}
+	return r.text(v)
+}
+
 // decimal leaves out what readers of YAML do not agree on: 010, 0x10, 1_000, +1.
 var decimal = regexp.MustCompile(`^(0|-?[1-9][0-9]*)$`)
 
@@ -201,9 +213,8 @@ func (r *reader) word(v value, fallback string, known ...string) string {
 
 // name returns a name of letters, digits and extra that starts and ends with a letter or digit.
 func (r *reader) name(v value, extra string, longest int) string {
-	s, ok := r.text(v)
+	s, ok := r.required(v)
 	if !ok {
-		r.fail(v, "", "missing")
 		return ""
 	}
 	valid := s != "" && len(s) <= longest
@@ -220,9 +231,8 @@ func (r *reader) name(v value, extra string, longest int) string {
 }
 
 func (r *reader) address(v value) netip.Addr {
-	s, ok := r.text(v)
+	s, ok := r.required(v)
 	if !ok {
-		r.fail(v, "", "missing")
 		return netip.Addr{}
 	}
 	a, err := netip.ParseAddr(s)
@@ -268,7 +278,8 @@ func (r *reader) interfaceName(v value) string {
 	}
 	unusable := func(c rune) bool { return c == '/' || c == ':' || unicode.IsSpace(c) || unicode.IsControl(c) }
 	if s == "" || len(s) > maxNetName || s == "." || s == ".." || strings.ContainsFunc(s, unusable) {
-		r.fail(v, "", "%q is not the name of an interface", s)
+		hint := fmt.Sprintf("1 to %d bytes, none of them a space, / or :", maxNetName)
+		r.fail(v, hint, "%q is not the name of an interface", s)
 		return ""
 	}
 	return s

@@ -52,7 +52,7 @@ func (r *reader) serviceVIPs(c *Config, v value) []netip.Addr {
 		a := r.address(item)
 		switch {
 		case !a.IsValid():
-		case !slices.Contains(known, a.String()):
+		case !r.partial && !slices.Contains(known, a.String()):
 			r.fail(item, r.suggest(a.String(), known), "%s is not one of vips", a)
 		case slices.Contains(list, a):
 			r.fail(item, "", "%s is given twice", a)

@@ -11,15 +11,20 @@ import (
 
 func (r *reader) vips(c *Config, v, common value) {
 	fallback := r.interfaceName(common)
-	items, _ := r.items(v, false)
+	items, ok := r.items(v, false)
 	if len(items) > maxVIPs {
 		r.fail(v, "", "%d VIPs are more than %d", len(items), maxVIPs)
+		ok = false
+	}
+	if !ok {
+		r.partial = true
 		return
 	}
 	seen := make(map[netip.Addr]bool)
 	for _, item := range items {
 		f, ok := r.fields(item, "address", "interface", "announce", "mac", "other")
 		if !ok {
+			r.partial = true
 			continue
 		}
 		vip := VIP{
@@ -36,10 +41,12 @@ func (r *reader) vips(c *Config, v, common value) {
 		if r.word(f["other"], "pass", "pass", "drop") == "drop" {
 			vip.Other = lb.OtherDrop
 		}
-		if vip.Address.IsValid() {
-			r.newVIP(c, vip.Address, f["address"], seen)
-			c.VIPs = append(c.VIPs, vip)
+		if !vip.Address.IsValid() {
+			r.partial = true
+			continue
 		}
+		r.newVIP(c, vip.Address, f["address"], seen)
+		c.VIPs = append(c.VIPs, vip)
 	}
 }
 
