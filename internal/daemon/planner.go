@@ -146,16 +146,10 @@ func (p *planner) applied(state *lb.State, err error) error {
 
 // prune repairs what others changed, and says so.
 func (p *planner) prune(ctx context.Context) {
-	found, err := p.applier.Drift(ctx)
+	drift, repair, err := p.applier.Drift(ctx)
 	if err != nil {
 		p.opts.Log.Warn("the host could not be checked", "err", err)
 		return
-	}
-	var drift []string
-	repair := false
-	for _, d := range found {
-		drift = append(drift, d.String())
-		repair = repair || !d.Manual
 	}
 	if !slices.Equal(drift, p.drift) && len(drift) > 0 {
 		p.opts.Log.Warn("somebody changed what is ours", "drift", drift)

@@ -6,9 +6,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // DefaultDir is where an lbd pins, unless told otherwise.
@@ -67,10 +70,32 @@ func (d *Datapath) Counters() ([]Counter, error) {
 	return d.maps.counters()
 }
 
+// Missing lists what others removed since the last Set with want, a line each. Set brings it back.
+func (d *Datapath) Missing(want *lb.State) []string {
+	if d.maps == nil {
+		return nil
+	}
+	var pins []string
+	for name := range d.maps.maps {
+		pins = append(pins, mapPin(d.opts.Dir, name))
+	}
+	for _, name := range interfaceNames(want) {
+		pins = append(pins, d.linkPin(name, "xdp"))
+	}
+	slices.Sort(pins)
+	var missing []string
+	for _, pin := range pins {
+		if _, err := os.Lstat(pin); errors.Is(err, os.ErrNotExist) {
+			missing = append(missing, "pin "+pin+": gone")
+		}
+	}
+	return missing
+}
+
 // use makes a filled map set the one that programs to be attached work with.
 func (d *Datapath) use(set *mapSet) error {
 	if set == d.maps {
-		return nil
+		return d.repin()
 	}
 	programs, err := set.load()
 	if err != nil {
@@ -82,6 +107,24 @@ func (d *Datapath) use(set *mapSet) error {
 	}
 	d.Close()
 	d.maps, d.programs = set, programs
+	return nil
+}
+
+// repin brings back what others removed from the pin directory.
+func (d *Datapath) repin() error {
+	for _, sub := range []string{"maps", "links"} {
+		if err := os.MkdirAll(filepath.Join(d.opts.Dir, sub), 0o700); err != nil {
+			return err
+		}
+	}
+	for name, m := range d.maps.maps {
+		pin := mapPin(d.opts.Dir, name)
+		if _, err := os.Lstat(pin); errors.Is(err, os.ErrNotExist) {
+			if err := pinMap(m, pin); err != nil {
+				return fmt.Errorf("pin map %s: %w", name, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -104,7 +104,7 @@ func loadMapSet(dir string) (*mapSet, error) {
 		m, err := ebpf.LoadPinnedMap(mapPin(dir, name), nil)
 		if errors.Is(err, os.ErrNotExist) {
 			closeMaps(maps)
-			return nil, fmt.Errorf("%w: map %s is missing", errNoMapSet, name)
+			return nil, fmt.Errorf("%w: %s does not exist", errNoMapSet, mapPin(dir, name))
 		}
 		if err != nil {
 			closeMaps(maps)
@@ -162,24 +162,27 @@ func (s *mapSet) pin(dir string) error {
 		return err
 	}
 	for name, m := range s.maps {
-		fresh := mapPin(dir, name) + "_new"
-		if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		clone, err := m.Clone()
-		if err != nil {
-			return fmt.Errorf("pin map %s: %w", name, err)
-		}
-		err = clone.Pin(fresh)
-		clone.Close()
-		if err != nil {
-			return fmt.Errorf("pin map %s: %w", name, err)
-		}
-		if err := os.Rename(fresh, mapPin(dir, name)); err != nil {
+		if err := pinMap(m, mapPin(dir, name)); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func pinMap(m *ebpf.Map, pin string) error {
+	fresh := pin + "_new"
+	if err := os.Remove(fresh); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	clone, err := m.Clone() // Pin notes the path, which is not the last one
+	if err != nil {
+		return err
+	}
+	defer clone.Close()
+	if err := clone.Pin(fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, pin)
 }
 
 func (s *mapSet) close() {

@@ -56,12 +56,20 @@ func common(old, fresh []lb.VIP) []lb.VIP {
 	return kept
 }
 
-// Drift lists what others changed on the host since the last Apply.
-func (a *Applier) Drift(ctx context.Context) ([]netconf.Drift, error) {
+// Drift lists what others changed since the last Apply, a line each, and whether Apply repairs any of
+// it: the rest is the operator's.
+func (a *Applier) Drift(ctx context.Context) (lines []string, repairable bool, err error) {
 	if a.applied == nil {
-		return nil, nil
+		return nil, false, nil
 	}
-	return a.Host.Check(ctx, netconf.Want{VIPs: a.applied.VIPs})
+	lines = a.Datapath.Missing(a.applied)
+	repairable = len(lines) > 0
+	found, err := a.Host.Check(ctx, netconf.Want{VIPs: a.applied.VIPs})
+	for _, d := range found {
+		lines = append(lines, d.String())
+		repairable = repairable || !d.Manual
+	}
+	return lines, repairable, err
 }
 
 // Withdraw takes everything back: addresses first, then the programs.

@@ -41,7 +41,7 @@ func TestMain(m *testing.M) {
 	}
 	binaries = dir
 	code := m.Run()
-	os.RemoveAll(dir)
+	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
@@ -198,9 +198,9 @@ func (n *node) remove() {
 	}
 	_ = n.cmd.Process.Kill()
 	_ = n.cmd.Wait()
-	os.RemoveAll(filepath.Join(n.pins, "links"))
-	os.RemoveAll(filepath.Join(n.pins, "maps"))
-	os.RemoveAll(n.pins)
+	_ = os.RemoveAll(filepath.Join(n.pins, "links"))
+	_ = os.RemoveAll(filepath.Join(n.pins, "maps"))
+	_ = os.RemoveAll(n.pins)
 }
 
 // counters renders what the datapath counted, one line each.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -150,11 +151,21 @@ func TestWithdrawTakesEverythingBack(t *testing.T) {
 func TestPruneRepairsWhatOthersChanged(t *testing.T) {
 	c := newCluster(t, options{attach: "native", weights: []int{100}})
 	n := c.nodes[0]
+	n.serve()
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip4, 32)))
+	check(t, os.RemoveAll(filepath.Join(n.pins, "links"))) // detaches the programs
+	check(t, os.RemoveAll(filepath.Join(n.pins, "maps")))
 	nettest.Eventually(t, 15*time.Second, func() error {
 		if found := n.addresses(t); !strings.Contains(found, vip4.String()) {
 			return fmt.Errorf("addresses on lo: %s", found)
 		}
-		return nil
+		_, err := n.counterList()
+		return err
 	})
+	if answers := c.connections(t, vip4, 20000, 50); answers["n1"] != 50 {
+		t.Errorf("after the repair: %v", answers)
+	}
+	if n.counted(t, "accepted") == 0 {
+		t.Error("the datapath that is attached is not the one that is pinned")
+	}
 }
