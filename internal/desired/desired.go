@@ -35,13 +35,7 @@ type Unhealthy struct{}
 // value is ready. It is not safe for concurrent use.
 type Builder struct {
 	tables *rendezvous.Builder
-	last   map[string]built // by who uses the table: a VIP or a service
-}
-
-// built is a table and what it was built from.
-type built struct {
-	nodes []rendezvous.Node
-	table *lb.Table
+	last   map[user]built
 }
 
 // Build returns the State that follows from the inputs. The configuration is valid.
@@ -50,20 +44,23 @@ func (b *Builder) Build(cfg *config.Config, members Members, health Health) (*lb
 		b.tables = rendezvous.NewBuilder()
 	}
 	state := &lb.State{Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops}
-	state.Nodes = nodes(cfg, members)
-	if len(state.Nodes) > lb.MaxNodes {
-		return nil, fmt.Errorf("%d nodes: more than %d", len(state.Nodes), lb.MaxNodes)
+	var err error
+	if state.Nodes, err = nodes(cfg, members); err != nil {
+		return nil, err
 	}
 	index := vips(state, cfg)
 	if err := services(state, cfg, index); err != nil {
 		return nil, err
 	}
-	b.assign(state, health)
+	b.assign(state, members, health)
 	return state, nil
 }
 
 // nodes are sorted by name, so that every node numbers them alike.
-func nodes(cfg *config.Config, members Members) []lb.Node {
+func nodes(cfg *config.Config, members Members) ([]lb.Node, error) {
+	if len(cfg.Nodes) > lb.MaxNodes {
+		return nil, fmt.Errorf("%d nodes are more than %d", len(cfg.Nodes), lb.MaxNodes)
+	}
 	var list []lb.Node
 	for _, n := range cfg.Nodes {
 		m := members[n.Name]
@@ -74,6 +71,9 @@ func nodes(cfg *config.Config, members Members) []lb.Node {
 		if m.Weight != nil {
 			node.Weight = *m.Weight
 		}
+		if node.Weight < 0 || node.Weight > lb.MaxWeight {
+			return nil, fmt.Errorf("node %s: weight %d is not in 0..%d", n.Name, node.Weight, lb.MaxWeight)
+		}
 		if m.Down {
 			node.Weight = 0
 		}
@@ -83,7 +83,7 @@ func nodes(cfg *config.Config, members Members) []lb.Node {
 	for i := range list {
 		list[i].Index = i
 	}
-	return list
+	return list, nil
 }
 
 // vips fills in the VIPs, sorted, and returns where each is.
@@ -129,63 +129,4 @@ func services(state *lb.State, cfg *config.Config, vips map[netip.Addr]int) erro
 		return cmp.Or(cmp.Compare(a.VIP, b.VIP), cmp.Compare(a.Name, b.Name))
 	})
 	return nil
-}
-
-// A user is a VIP or a service on its way to a table.
-type user struct {
-	key   string // the same from State to State
-	nodes []rendezvous.Node
-	table *int // where its index goes
-}
-
-// assign gives every VIP and service its table; those whose nodes and weights are the same share
-// one.
-func (b *Builder) assign(state *lb.State, health Health) {
-	users := tableUsers(state, health)
-	var changes []rendezvous.Change
-	place := make(map[string]int) // by nodes
-	for _, u := range users {
-		key := fmt.Sprint(u.nodes)
-		at, ok := place[key]
-		if !ok {
-			at = len(changes)
-			place[key] = at
-			before := b.last[u.key]
-			changes = append(changes, rendezvous.Change{Table: before.table, Old: before.nodes, New: u.nodes})
-		}
-		*u.table = at
-	}
-	state.Tables = b.tables.Update(changes)
-	b.last = make(map[string]built, len(users))
-	for _, u := range users {
-		b.last[u.key] = built{u.nodes, state.Tables[*u.table]}
-	}
-}
-
-func tableUsers(state *lb.State, health Health) []user {
-	all := eligible(state, "", nil)
-	var users []user
-	for i := range state.VIPs {
-		v := &state.VIPs[i]
-		users = append(users, user{"vip " + v.Addr.String(), all, &v.Table})
-	}
-	for i := range state.Services {
-		s := &state.Services[i]
-		key := "service " + s.Name + " " + state.VIPs[s.VIP].Addr.String()
-		users = append(users, user{key, eligible(state, s.Name, health), &s.Table})
-	}
-	return users
-}
-
-// eligible returns all nodes, those that cannot serve with weight 0.
-func eligible(state *lb.State, service string, health Health) []rendezvous.Node {
-	list := make([]rendezvous.Node, len(state.Nodes))
-	for i := range state.Nodes {
-		n := &state.Nodes[i]
-		list[i] = rendezvous.Node{Name: n.Name, Weight: n.Weight}
-		if _, sick := health[n.Name][service]; sick {
-			list[i].Weight = 0
-		}
-	}
-	return list
 }

@@ -1,7 +1,9 @@
 package desired
 
 import (
+	"net"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -38,7 +40,7 @@ func parse(t *testing.T) *config.Config {
 	return cfg
 }
 
-func build(t *testing.T, b *Builder, cfg *config.Config, members Members, health Health) *lb.State {
+func build(t testing.TB, b *Builder, cfg *config.Config, members Members, health Health) *lb.State {
 	t.Helper()
 	state, err := b.Build(cfg, members, health)
 	if err != nil {
@@ -76,8 +78,16 @@ func TestWithoutMembersAndHealthTheFileIsTheCluster(t *testing.T) {
 		Tables:      []*lb.Table{table},
 		SampleDrops: 1000,
 	}
-	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+	if diff := cmp.Diff(want, got, whole()...); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// whole compares States by value, and tables without looking at each owner through reflection.
+func whole() []cmp.Option {
+	return []cmp.Option{
+		cmpopts.EquateComparable(netip.Addr{}),
+		cmp.Comparer(func(a, b *lb.Table) bool { return slices.Equal(a.Owners, b.Owners) }),
 	}
 }
 
@@ -116,24 +126,97 @@ func owned(state *lb.State, table int, node int16) int {
 	return n
 }
 
+// A drained node keeps flows, and their clients must find the VIP.
+func TestDrainedNodesAnswerForTheVIPWhereNobodyElseDoes(t *testing.T) {
+	none := 0
+	state := build(t, &Builder{}, parse(t), Members{"n1": {Weight: &none}, "n2": {Weight: &none}, "n3": {Down: true}}, nil)
+	vip, service := state.VIPs[0].Table, state.Services[0].Table
+	if got := owned(state, vip, 0) + owned(state, vip, 1); got != lb.Buckets {
+		t.Errorf("n1 and n2 answer for %d buckets of %d", got, lb.Buckets)
+	}
+	if got := owned(state, service, lb.NoNode); got != lb.Buckets {
+		t.Errorf("a service has owners for %d buckets, want none", lb.Buckets-got)
+	}
+}
+
+func TestEqualWeightsShareATable(t *testing.T) {
+	state := build(t, &Builder{}, parse(t), nil, Health{"n1": {"web": {}}})
+	if got := len(state.Tables); got != 2 {
+		t.Errorf("%d tables, want one for the VIPs and dns and one for web", got)
+	}
+	if web4, web6 := state.Services[1].Table, state.Services[2].Table; web4 != web6 {
+		t.Errorf("web has tables %d and %d", web4, web6)
+	}
+	if dns, vip := state.Services[0].Table, state.VIPs[0].Table; dns != vip {
+		t.Errorf("dns has table %d, its VIP %d", dns, vip)
+	}
+}
+
+func TestALearntMACFillsInWhatTheFileLeavesOut(t *testing.T) {
+	learnt := net.HardwareAddr{2, 0, 0, 0, 0, 0x99}
+	state := build(t, &Builder{}, parse(t), Members{"n1": {MAC: learnt}, "n2": {MAC: learnt}}, nil)
+	for i, want := range []string{"02:00:00:00:00:99", "02:00:00:00:00:12", ""} {
+		if got := state.Nodes[i].MAC.String(); got != want {
+			t.Errorf("%s: %q, want %q", state.Nodes[i].Name, got, want)
+		}
+	}
+}
+
+func TestAnExplicitMACIsKept(t *testing.T) {
+	cfg := parse(t)
+	cfg.VIPs[1].MACForm, cfg.VIPs[1].MAC = lb.MACExplicit, net.HardwareAddr{3, 1, 2, 3, 4, 5}
+	vip := build(t, &Builder{}, cfg, nil, nil).VIPs[0]
+	if diff := cmp.Diff(cfg.VIPs[1].MAC, vip.MAC); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestWhatCannotBeAStateIsRefused(t *testing.T) {
+	heavy := lb.MaxWeight + 1
+	for _, test := range []struct {
+		name    string
+		change  func(*config.Config)
+		members Members
+		want    string
+	}{
+		{"a weight above the limit", func(*config.Config) {}, Members{"n1": {Weight: &heavy}}, "node n1: weight 257 is not in 0..256"},
+		{"too many nodes", func(c *config.Config) { c.Nodes = make([]config.Node, lb.MaxNodes+1) }, nil, "65 nodes are more than 64"},
+		{"a service without its VIP", func(c *config.Config) { c.VIPs = c.VIPs[1:] }, nil, "service web: 2001:db8::80 is no VIP"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cfg := parse(t)
+			test.change(cfg)
+			if _, err := (&Builder{}).Build(cfg, test.members, nil); err == nil || err.Error() != test.want {
+				t.Errorf("got %v, want %s", err, test.want)
+			}
+		})
+	}
+}
+
 // What a Builder remembers must not show: only how long it takes differs.
 func TestABuilderThatRemembersBuildsTheSame(t *testing.T) {
 	var b Builder
-	cfg := parse(t)
+	cfg, smaller, larger := parse(t), parse(t), parse(t)
+	smaller.Nodes = smaller.Nodes[:2]
+	smaller.VIPs, smaller.Services = smaller.VIPs[1:], smaller.Services[1:]
+	larger.Nodes = append(larger.Nodes, config.Node{Name: "n0", Weight: 7}, config.Node{Name: "n9", Weight: 100})
 	light := 10
 	for _, step := range []struct {
+		cfg     *config.Config
 		members Members
 		health  Health
 	}{
-		{nil, nil},
-		{Members{"n2": {Down: true}}, nil},
-		{Members{"n2": {Down: true}}, Health{"n1": {"web": {}}}},
-		{Members{"n1": {Weight: &light}}, Health{"n3": {"dns": {}}}},
-		{nil, nil},
+		{cfg, nil, nil},
+		{cfg, Members{"n2": {Down: true}}, nil},
+		{cfg, Members{"n2": {Down: true}}, Health{"n1": {"web": {}}}},
+		{larger, Members{"n2": {Down: true}}, Health{"n1": {"web": {}}}},
+		{smaller, Members{"n1": {Weight: &light}}, Health{"n3": {"dns": {}}}},
+		{larger, nil, Health{"n0": {"web": {}, "dns": {}}}},
+		{cfg, nil, nil},
 	} {
-		got := build(t, &b, cfg, step.members, step.health)
-		want := build(t, &Builder{}, cfg, step.members, step.health)
-		if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		got := build(t, &b, step.cfg, step.members, step.health)
+		want := build(t, &Builder{}, step.cfg, step.members, step.health)
+		if diff := cmp.Diff(want, got, whole()...); diff != "" {
 			t.Errorf("%v: (-fresh +remembered):\n%s", step, diff)
 		}
 	}
