@@ -34,7 +34,7 @@ func described(err error) string {
 }
 
 // badFiles are the files of testdata/bad, and those that are too large to be kept.
-func badFiles(t *testing.T) map[string][]byte {
+func badFiles(t testing.TB) map[string][]byte {
 	t.Helper()
 	files := make(map[string][]byte)
 	for name, src := range largeFiles() {
@@ -217,7 +217,8 @@ func TestNoMessageShowsASeed(t *testing.T) {
 	}
 }
 
-// A file within its size must not keep a machine busy, whatever it says.
+// A file within its size must not keep a machine busy, whatever it says. Each of these takes less than
+// a second; without the limits, minutes. The race detector on a busy machine is what lies between.
 func TestNoFileTakesLong(t *testing.T) {
 	vips := "vips: [" + list(1000, `{address: "2001:db8::%x"}`) + "]\n"
 	var odd []string
@@ -240,7 +241,7 @@ func TestNoFileTakesLong(t *testing.T) {
 	for name, src := range files {
 		start := time.Now()
 		_, err := ParseFor("vm", "lb.yaml", []byte(src))
-		if took := time.Since(start); took > 10*time.Second {
+		if took := time.Since(start); took > 30*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 		if err != nil && len(err.Error()) > 100_000 {

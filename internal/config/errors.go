@@ -45,10 +45,13 @@ func (e Errors) Error() string {
 
 func (e Errors) sorted(src []byte) Errors {
 	lines := splitLines(src)
+	shown := make(map[int][]rune) // of a file in one line, every error has the same
 	for _, err := range e {
-		if err.Line >= 1 && err.Line <= len(lines) {
-			err.Excerpt = excerpt(lines[err.Line-1], err.Line, err.Column)
+		err.Line = min(err.Line, len(lines)) // a document that is missing begins below the last
+		if shown[err.Line] == nil {
+			shown[err.Line] = []rune(withoutSeed(lines[err.Line-1]))
 		}
+		err.Excerpt = excerpt(shown[err.Line], err.Line, err.Column)
 	}
 	slices.SortStableFunc(e, func(a, b *Error) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

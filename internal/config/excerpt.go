@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -34,27 +35,27 @@ const (
 )
 
 // excerpt draws the line with a caret; tabs keep their width.
-func excerpt(line string, number, column int) string {
-	shown := []rune(withoutSeed(line))
+func excerpt(line []rune, number, column int) string {
+	caret := min(max(column-1, 0), len(line))
+	first := 0
+	if caret > excerptBefore {
+		first, caret = caret-excerptBefore, excerptBefore
+	}
+	shown := slices.Clone(line[first:min(first+excerptWidth, len(line))])
+	pad := []rune(strings.Repeat(" ", caret))
 	for i, c := range shown {
-		if c != '\t' && !unicode.IsPrint(c) {
+		switch {
+		case c == '\t' && i < caret:
+			pad[i] = '\t'
+		case c != '\t' && !unicode.IsPrint(c):
 			shown[i] = unicode.ReplacementChar
 		}
 	}
-	caret := min(max(column-1, 0), len(shown))
-	if caret > excerptBefore {
-		shown, caret = shown[caret-excerptBefore:], excerptBefore
-		shown[0] = '…'
+	if first > 0 {
+		shown[0], pad[0] = '…', ' '
 	}
-	if len(shown) > excerptWidth {
-		shown = shown[:excerptWidth]
-		shown[excerptWidth-1] = '…'
-	}
-	pad := []rune(strings.Repeat(" ", caret))
-	for i := range pad {
-		if shown[i] == '\t' {
-			pad[i] = '\t'
-		}
+	if first+len(shown) < len(line) {
+		shown[len(shown)-1] = '…'
 	}
 	prefix := fmt.Sprintf("%5d | ", number)
 	return prefix + string(shown) + "\n" + strings.Repeat(" ", len(prefix)-2) + "| " + string(pad) + "^"

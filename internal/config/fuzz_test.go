@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -11,6 +12,11 @@ import (
 func FuzzParse(f *testing.F) {
 	for _, src := range validFiles(f) {
 		f.Add(src)
+	}
+	for name, src := range badFiles(f) {
+		if !strings.HasPrefix(name, "large-") {
+			f.Add(src)
+		}
 	}
 	f.Add([]byte(small + "services: [{name: a, vips: [], protocol: any, ports: [all]}]\n"))
 	f.Add([]byte(small + "vips: &v [{address: 10.0.0.1, mac: 02-00-00-00-00-01}]\nservices: [{name: a, vips: 10.0.0.1, ports: [1-2, \"3\"], hash: source-net, source-net: {ipv4: 32, ipv6: 128}}]\n"))
