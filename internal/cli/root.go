@@ -40,6 +40,7 @@ func (a *app) root() *cobra.Command {
 		traceCommand(a),
 		ownerCommand(a),
 		dropsCommand(a),
+		demoCommand(a),
 		completionCommand(a),
 		versionCommand(a),
 	)

@@ -43,6 +43,7 @@ var beside = map[string][]string{
 	"internal/rendezvous": {"internal/lb"},
 	"internal/flowhash":   {"internal/lb"},
 	"internal/desired":    {"internal/config"},
+	"internal/cli":        {"internal/demo"},
 }
 
 // commandsUse is all that a command may import: anything else belongs into a package that tests
