@@ -19,10 +19,10 @@ func demoCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a whole cluster on this machine, in network namespaces",
-		Long: `Builds a client, nodes and a switch in network namespaces of its own (lbdemo-*), starts a real lbd
-and a real web server on every node, connects all the time, and shows which node answers. Nothing of the
-machine's network is touched, and everything is removed at the end, at Ctrl-C, and at the next start
-after a kill. Needs root, and lbd beside lbctl or in PATH.
+		Long: `Builds a client, nodes and a switch in network namespaces of its own (lbdemo-*), starts a real
+lbd and a real web server on every node, connects all the time, and shows which node answers.
+Nothing of the machine's network is touched, and everything is removed at the end, at Ctrl-C, and
+at the next start after a kill. Needs root, and lbd beside lbctl or in PATH.
 
   serve     connections for --duration
   restart   every lbd is restarted and killed in turn; nothing may break
