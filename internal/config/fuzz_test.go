@@ -24,10 +24,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, src []byte) {
 		want, err := ParseFor("n1", "lb.yaml", src)
 		if err != nil {
-			errs, ok := err.(Errors)
-			if !ok || len(errs) == 0 {
-				t.Fatalf("refused with %T %v", err, err)
-			}
+			errs := found(t, err)
 			lines := len(splitLines(src))
 			for i, e := range errs {
 				if e.Message == "" || e.Line < 1 || e.Line > lines || e.Column < 1 {

@@ -64,7 +64,7 @@ services:
   - {name: inside, vips: 192.0.2.80, ports: 900}
 `))
 	var got []string
-	for _, e := range err.(Errors) {
+	for _, e := range found(t, err) {
 		got = append(got, e.Path+": "+e.Message)
 	}
 	want := []string{

@@ -86,7 +86,7 @@ func TestMessagesAreTheSameEachTime(t *testing.T) {
 	_, first := ParseFor("vm", "lb.yaml", src)
 	for range 50 {
 		_, err := ParseFor("vm", "lb.yaml", src)
-		if diff := cmp.Diff(described(first), described(err)); diff != "" {
+		if diff := cmp.Diff(described(t, first), described(t, err)); diff != "" {
 			t.Fatal(diff)
 		}
 	}
