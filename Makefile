@@ -60,9 +60,10 @@ lint: ## check Go with golangci-lint and the layout of C
 	clang-format-19 --dry-run -Werror $(BPF_SOURCES)
 	go vet -C tools ./...
 
-# -count=1: results depend on the kernel and on files that the cache of go test does not see.
+# -count=1: results depend on the kernel and on files that the cache of go test does not see. -p 1:
+# packages that load the machine side by side would make each other's clients wait.
 test: ## run all tests, as root; with CI=true a skipped test fails
-	{ go test -count=1 -timeout 20m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
+	{ go test -p 1 -count=1 -timeout 20m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
 
 test-race: ## run all tests with the race detector (needs gcc)
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m ./...

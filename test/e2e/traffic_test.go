@@ -70,7 +70,7 @@ func (n *node) answer(conn net.Conn) {
 	}
 }
 
-// A tap counts what the client's interface receives, below its stack.
+// A tap counts what the client's interface sends and receives, below its stack.
 type tap struct {
 	fd      int
 	done    chan struct{}
@@ -78,13 +78,14 @@ type tap struct {
 	synAcks map[string]int // by address, port and sequence number acknowledged
 	echoes  map[string]int // ICMP echo replies by sender, id and sequence number
 	udp     map[uint16]int // datagrams, or first fragments, by destination port
+	syns    map[string]int // sent, by port and sequence number; one sent again was not answered
 }
 
 func newTap(t *testing.T, host *netlab.Host) *tap {
 	t.Helper()
 	p := &tap{
 		done: make(chan struct{}), synAcks: make(map[string]int),
-		echoes: make(map[string]int), udp: make(map[uint16]int),
+		echoes: make(map[string]int), udp: make(map[uint16]int), syns: make(map[string]int),
 	}
 	check(t, host.Do(func() (err error) {
 		const all = 0x0300 // ETH_P_ALL in network order
@@ -119,13 +120,13 @@ func (p *tap) read(stop chan struct{}) {
 		if err != nil {
 			continue
 		}
-		if ll, ok := from.(*unix.SockaddrLinklayer); ok && ll.Pkttype != unix.PACKET_OUTGOING {
-			p.note(buffer[:n])
+		if ll, ok := from.(*unix.SockaddrLinklayer); ok {
+			p.note(buffer[:n], ll.Pkttype == unix.PACKET_OUTGOING)
 		}
 	}
 }
 
-func (p *tap) note(b []byte) {
+func (p *tap) note(b []byte, outgoing bool) {
 	var protocol byte
 	var payload []byte
 	switch {
@@ -140,6 +141,10 @@ func (p *tap) note(b []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case outgoing:
+		if protocol == unix.IPPROTO_TCP && len(payload) >= 20 && payload[13]&0x12 == 0x02 {
+			p.syns[fmt.Sprintf("%d %x", b[0]>>4, payload[:8])]++
+		}
 	case protocol == unix.IPPROTO_TCP && len(payload) >= 20 && payload[13]&0x12 == 0x12:
 		p.synAcks[fmt.Sprintf("%d %x %x", b[0]>>4, payload[2:4], payload[8:12])+fmt.Sprintf(" %x", payload[4:8])]++
 	case protocol == unix.IPPROTO_UDP && len(payload) >= 8:
@@ -165,6 +170,19 @@ func (p *tap) duplicates() (handshakes, doubled int) {
 		}
 	}
 	return len(seen), doubled
+}
+
+// resent returns how many SYNs were sent more than once: the first was lost.
+func (p *tap) resent() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, sent := range p.syns {
+		if sent > 1 {
+			n++
+		}
+	}
+	return n
 }
 
 // connect makes one connection from a fixed port and returns who answered and how long it took.
