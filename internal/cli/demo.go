@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/signal"
-	"slices"
 	"syscall"
 	"time"
 
@@ -15,6 +15,7 @@ import (
 )
 
 func demoCommand(a *app) *cobra.Command {
+	var clean bool
 	opts := demo.Options{Scenario: demo.Serve}
 	cmd := &cobra.Command{
 		Use:   "demo",
@@ -24,56 +25,71 @@ lbd and a real web server on every node, connects all the time, and shows which 
 Nothing of the machine's network is touched, and everything is removed at the end, at Ctrl-C, and
 at the next start after a kill. Needs root, and lbd beside lbctl or in PATH.
 
-  serve     connections for --duration
-  restart   every lbd is restarted and killed in turn; nothing may break
+  serve     connections for --duration, or --connections of them
+  restart   every lbd is stopped and killed in turn and starts again; nothing may break
 
-Exit code 0 when nothing broke, no SYN was answered twice or lost, and every node answered.`,
+Exit code 0 when no connection broke, none was answered by two nodes, and every node answered some.`,
 		Example: `  lbctl demo
-  lbctl demo --nodes 5 --scenario restart -o json`,
+  lbctl demo --nodes 5 --scenario restart -o json
+  lbctl demo --keep && lbctl demo --clean`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if !slices.Contains(demo.Scenarios, opts.Scenario) {
-				return usageError{fmt.Errorf("scenario %q is not one of %v", opts.Scenario, demo.Scenarios)}
+			if err := opts.Validate(); err != nil {
+				return usageError{err}
 			}
-			if opts.Attach != "native" && opts.Attach != "generic" {
-				return usageError{fmt.Errorf("--attach %q is not native or generic", opts.Attach)}
+			if os.Geteuid() != 0 {
+				return usageError{errors.New("the demo needs root, for network namespaces and BPF")}
+			}
+			if clean {
+				return demo.Clean()
 			}
 			return a.demo(cmd.Context(), opts)
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&opts.Scenario), "scenario", string(opts.Scenario), "serve or restart")
-	flags.IntVar(&opts.Nodes, "nodes", 3, "number of `NODES`, 1 to 16")
-	flags.DurationVar(&opts.Duration, "duration", 8*time.Second, "how long serve lasts")
-	flags.StringVar(&opts.Attach, "attach", "native", "native or generic XDP")
-	flags.BoolVar(&opts.Keep, "keep", false, "leave everything running until Ctrl-C")
+	flags.StringVar((*string)(&opts.Scenario), "scenario", string(opts.Scenario), "`NAME`: serve or restart")
+	flags.IntVar(&opts.Nodes, "nodes", 3, "`NUMBER` of nodes, 1 to 16")
+	flags.DurationVar(&opts.Duration, "duration", 10*time.Second, "`TIME` that serve lasts")
+	flags.IntVar(&opts.Connections, "connections", 0, "serve lasts for `N` connections instead")
+	flags.StringVar(&opts.Attach, "attach", "native", "`MODE` of XDP: native or generic")
+	flags.BoolVar(&opts.Keep, "keep", false, "leave the cluster running and tell how to look at it")
+	flags.BoolVar(&clean, "clean", false, "only remove what an earlier demo left")
 	return cmd
 }
 
 func (a *app) demo(ctx context.Context, opts demo.Options) error {
-	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	// a terminal or a pipe that goes away is no reason to leave something behind
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGHUP, syscall.SIGPIPE)
 	defer stop()
-	lbd, err := demo.FindLBD()
-	if err != nil {
-		return err
-	}
-	opts.LBD = lbd
-	opts.Progress, opts.Terminal = a.Stdout, a.Terminal
+	opts.Progress, opts.Terminal = a.Stdout, a.Terminal && a.Getenv("TERM") != "dumb"
 	if a.output != formatTable {
 		opts.Progress, opts.Terminal = io.Discard, false
 	}
 	result, err := demo.Run(ctx, opts)
-	if errors.Is(err, demo.ErrUsage) {
-		return usageError{err}
-	}
 	if err != nil {
 		return err
 	}
+	// on a screen all of it has been told
 	if err := a.print(result, func(*screen) {}); err != nil {
 		return err
 	}
-	if !result.OK() {
-		return errors.New("demo: not everything went as it should")
+	if err := result.Failed(); err != nil {
+		return fmt.Errorf("the demo failed: %w", err)
 	}
 	return nil
+}
+
+// demoWebCommand is what the demo runs on its nodes.
+func demoWebCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     demo.WebCommand + " NAME",
+		Hidden:  true,
+		Short:   "Serve a page with a name, for lbctl demo",
+		Long:    `Serves a page that is the name of a node, on the listening socket that lbctl demo hands over.`,
+		Example: `  lbctl demo-web n1`,
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return demo.Web(cmd.Context(), args[0])
+		},
+	}
 }

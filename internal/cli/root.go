@@ -41,6 +41,7 @@ func (a *app) root() *cobra.Command {
 		ownerCommand(a),
 		dropsCommand(a),
 		demoCommand(a),
+		demoWebCommand(),
 		completionCommand(a),
 		versionCommand(a),
 	)

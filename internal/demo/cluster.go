@@ -5,11 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,62 +24,80 @@ var (
 
 const (
 	webPort   = 80
-	echoPort  = 7
-	readyTime = 15 * time.Second
+	readyTime = 15 * time.Second // until an lbd serves, or ends
 )
 
 // A cluster is the demo's machines.
 type cluster struct {
-	opts   Options
-	client *netlab.Host
-	nodes  []*node
+	opts     Options
+	binaries binaries
+	client   *netlab.Host
+	nodes    []*node
 }
 
-// A node is a machine with an lbd and servers.
+// A node is a machine with an lbd and a web server.
 type node struct {
 	name string
 	host *netlab.Host
 	dir  string
-	lbd  *netlab.Command
-	web  *http.Server
-	echo net.Listener
+	lbd  *process
 }
 
-// build makes the machines, cables and processes, and returns when every node serves.
-func build(ctx context.Context, lab *netlab.Lab, opts Options) (*cluster, error) {
-	c := &cluster{opts: opts}
-	c.say("building %d nodes, a client and a switch in network namespaces (%s*)", opts.Nodes, prefix)
+// run makes the cluster and plays the scenario.
+func (c *cluster) run(ctx context.Context, lab *netlab.Lab) (*Result, error) {
+	c.say("building %d nodes, a client and a switch in network namespaces (%s*)", c.opts.Nodes, prefix)
+	if err := c.build(ctx, lab); err != nil {
+		return nil, fmt.Errorf("build the network: %w", err)
+	}
+	c.say("starting a web server and lbd on every node, with XDP in %s mode", c.opts.Attach)
+	if err := c.start(ctx); err != nil {
+		return nil, err
+	}
+	return c.play(ctx)
+}
+
+// build makes the machines and cables.
+func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
 	sw, err := lab.Switch("switch", netlab.SwitchOptions{})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if c.client, err = c.machine(lab, sw, "client", 200); err != nil {
-		return nil, err
+		return err
 	}
-	for i := range opts.Nodes {
+	for i := range c.opts.Nodes {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		n := &node{name: fmt.Sprintf("n%d", i+1)}
 		if n.host, err = c.machine(lab, sw, n.name, 11+i); err != nil {
-			return nil, err
+			return err
 		}
 		n.dir = filepath.Join(workDir, n.name)
 		c.nodes = append(c.nodes, n)
 	}
+	return nil
+}
+
+// start runs the processes and returns when every node serves.
+func (c *cluster) start(ctx context.Context) error {
 	for _, n := range c.nodes {
-		if err := c.launch(n); err != nil {
-			c.stop()
-			return nil, fmt.Errorf("node %s: %w", n.name, err)
+		if err := c.prepare(ctx, n); err != nil {
+			return fmt.Errorf("node %s: %w", n.name, err)
 		}
 	}
-	for _, n := range c.nodes {
-		if err := c.ready(ctx, n); err == nil {
-			err = n.serve(ctx)
-		}
-		if err != nil {
-			c.stop()
-			return nil, fmt.Errorf("node %s: %w", n.name, err)
-		}
+	// The first alone: on a machine without a BPF file system it mounts one, and two that do so at
+	// once hide each other's pins.
+	if err := c.launch(ctx, c.nodes[0]); err != nil {
+		return err
 	}
-	return c, nil
+	errs := make([]error, len(c.nodes))
+	var wg sync.WaitGroup
+	for i, n := range c.nodes[1:] {
+		wg.Go(func() { errs[i] = c.launch(ctx, n) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }
 
 func (c *cluster) machine(lab *netlab.Lab, sw *netlab.Switch, name string, number int) (*netlab.Host, error) {
@@ -99,27 +117,47 @@ func (c *cluster) machine(lab *netlab.Lab, sw *netlab.Switch, name string, numbe
 	return h, nil
 }
 
-// launch writes a node's configuration and starts its lbd.
-func (c *cluster) launch(n *node) error {
-	if err := os.MkdirAll(n.dir, 0o700); err != nil {
+// prepare writes a node's configuration and starts its web server. That one gets a socket that
+// listens already, so it is ready at once.
+func (c *cluster) prepare(ctx context.Context, n *node) error {
+	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(n.dir, "lb.yaml"), []byte(c.config(n)), 0o600); err != nil {
 		return err
 	}
-	log, err := os.OpenFile(filepath.Join(n.dir, "lbd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	listener, err := n.host.Listen(ctx, "tcp", fmt.Sprintf(":%d", webPort))
 	if err != nil {
 		return err
 	}
-	defer log.Close()
-	n.lbd = n.host.Command(context.Background(), c.opts.LBD,
+	defer listener.Close()
+	socket, err := listener.(*net.TCPListener).File()
+	if err != nil {
+		return err
+	}
+	defer socket.Close()
+	_, err = c.spawn(n, filepath.Join(n.dir, "web.log"), []*os.File{socket}, c.binaries.lbctl, WebCommand, n.name)
+	return err
+}
+
+// launch starts a node's lbd and returns when it serves.
+func (c *cluster) launch(ctx context.Context, n *node) error {
+	var err error
+	n.lbd, err = c.spawn(n, n.log(), nil, c.binaries.lbd,
 		"-config", filepath.Join(n.dir, "lb.yaml"), "-socket", n.socket(),
 		"-bpf-dir", n.pins(), "-state-dir", filepath.Join(n.dir, "state"))
-	n.lbd.Stderr = log
-	return n.lbd.Start()
+	if err == nil {
+		err = n.ready(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("node %s: lbd: %w", n.name, err)
+	}
+	return nil
 }
 
 func (n *node) socket() string { return filepath.Join(n.dir, "lbd.sock") }
+
+func (n *node) log() string { return filepath.Join(n.dir, "lbd.log") }
 
 func (n *node) pins() string { return filepath.Join(pinRoot, prefix+n.name) }
 
@@ -130,101 +168,62 @@ func (c *cluster) config(local *node) string {
 		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, 11+i, 11+i)
 	}
 	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips: [{address: %s}, {address: '%s'}]\n", c.opts.Attach, vips[0], vips[1])
-	fmt.Fprintf(&b, "services:\n  - {name: web, vips: [%s, '%s'], ports: [%d, %d]}\n", vips[0], vips[1], echoPort, webPort)
+	fmt.Fprintf(&b, "services:\n  - {name: web, vips: [%s, '%s'], ports: %d}\n", vips[0], vips[1], webPort)
 	return b.String()
 }
 
 // ready waits until a node's lbd has applied its configuration.
-func (c *cluster) ready(ctx context.Context, n *node) error {
-	deadline := time.Now().Add(readyTime)
+func (n *node) ready(ctx context.Context) error {
+	late := time.After(readyTime)
 	for {
-		problem := "it does not answer"
-		if client, err := control.Dial(n.socket()); err == nil {
-			status, err := client.Status(ctx)
-			switch {
-			case err != nil:
-				problem = err.Error()
-			case status.Generation > 0:
-				return nil
-			default:
-				problem = strings.Join(status.Problems, "; ")
-			}
-		}
-		if time.Now().After(deadline) {
-			log, _ := os.ReadFile(filepath.Join(n.dir, "lbd.log"))
-			return fmt.Errorf("lbd is not ready after %s: %s\n%s", readyTime, problem, log)
+		problem := n.problem(ctx)
+		if problem == nil {
+			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
+		case <-n.lbd.ended:
+			return fmt.Errorf("ended: %w\n%s", n.lbd.err, tail(n.log()))
+		case <-late:
+			return fmt.Errorf("not ready after %s: %w\n%s", readyTime, problem, tail(n.log()))
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
 }
 
-// serve starts a web server that tells the node's name, and an echo server for connections that are
-// held.
-func (n *node) serve(ctx context.Context) error {
-	web, err := n.host.Listen(ctx, "tcp", fmt.Sprintf(":%d", webPort))
+// problem is why a node's lbd does not serve.
+func (n *node) problem(ctx context.Context) error {
+	client, err := control.Dial(n.socket())
 	if err != nil {
 		return err
 	}
-	n.web = &http.Server{
-		Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			fmt.Fprintln(w, n.name)
-		}),
-		ReadHeaderTimeout: 10 * time.Second,
-	}
-	go func() { _ = n.web.Serve(web) }() // ends with stop
-	if n.echo, err = n.host.Listen(ctx, "tcp", fmt.Sprintf(":%d", echoPort)); err != nil {
+	status, err := client.Status(ctx)
+	switch {
+	case err != nil:
 		return err
+	case len(status.Problems) > 0:
+		return errors.New(strings.Join(status.Problems, "; "))
+	case status.Generation == 0:
+		return errors.New("nothing is applied yet")
 	}
-	go n.echoes()
 	return nil
-}
-
-func (n *node) echoes() {
-	for {
-		conn, err := n.echo.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			buffer := make([]byte, 512)
-			for {
-				size, err := conn.Read(buffer)
-				if err != nil {
-					return
-				}
-				if _, err := conn.Write(buffer[:size]); err != nil {
-					return
-				}
-			}
-		}()
-	}
 }
 
 // end stops a node's lbd by a signal and waits for it.
-func (n *node) end(signal syscall.Signal) error {
-	if err := n.lbd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		return err
+func (n *node) end(ctx context.Context, signal syscall.Signal) error {
+	if err := n.lbd.cmd.Process.Signal(signal); err != nil {
+		return fmt.Errorf("node %s: lbd: %w", n.name, err)
 	}
-	_ = n.lbd.Wait() // how it ended is what the signal says
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-n.lbd.ended:
+	case <-time.After(readyTime):
+		return fmt.Errorf("node %s: lbd did not end %s after %s\n%s", n.name, readyTime, signal, tail(n.log()))
+	}
+	if signal == syscall.SIGTERM && n.lbd.err != nil {
+		return fmt.Errorf("node %s: lbd ended: %w\n%s", n.name, n.lbd.err, tail(n.log()))
+	}
 	return nil
-}
-
-// stop ends what runs in this process or was started by it; sweep removes the rest.
-func (c *cluster) stop() {
-	for _, n := range c.nodes {
-		if n.web != nil {
-			n.web.Close()
-		}
-		if n.echo != nil {
-			n.echo.Close()
-		}
-		if n.lbd != nil && n.lbd.Process != nil {
-			_ = n.end(syscall.SIGKILL)
-		}
-	}
 }

@@ -2,6 +2,7 @@ package demo
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -85,10 +86,17 @@ func (o *observer) note(packet []byte) {
 	o.answers[key] = number
 }
 
-// close returns how many SYNs were answered twice.
-func (o *observer) close() int {
+// close returns how many SYNs were answered twice. An observer that missed packets proves nothing.
+func (o *observer) close() (int, error) {
 	close(o.stop)
 	<-o.stopped
-	unix.Close(o.fd)
-	return len(o.doubled)
+	defer unix.Close(o.fd)
+	stats, err := unix.GetsockoptTpacketStats(o.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
+	if err != nil {
+		return 0, fmt.Errorf("ask what the observer missed: %w", err)
+	}
+	if stats.Drops > 0 {
+		return 0, fmt.Errorf("the observer missed %d packets", stats.Drops)
+	}
+	return len(o.doubled), nil
 }
