@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
 )
 
 // A Layer is one header of a frame, or its payload. Zero fields that a sender computes (lengths,
@@ -30,16 +31,16 @@ func (b *building) put(header []byte, number uint16) {
 // Frame builds a frame, or from an IP header on a packet, out of its layers, the outermost first.
 func Frame(layers ...Layer) []byte {
 	var b building
-	for i := len(layers) - 1; i >= 0; i-- {
+	for i, layer := range slices.Backward(layers) {
 		b.src, b.dst = addressesAround(layers[:i])
-		layers[i].wrap(&b)
+		layer.wrap(&b)
 	}
 	return b.bytes
 }
 
 func addressesAround(layers []Layer) (src, dst netip.Addr) {
-	for i := len(layers) - 1; i >= 0; i-- {
-		switch ip := layers[i].(type) {
+	for _, layer := range slices.Backward(layers) {
+		switch ip := layer.(type) {
 		case IPv4:
 			return ip.Src, ip.Dst
 		case IPv6:
