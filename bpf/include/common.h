@@ -21,7 +21,8 @@ ALWAYS_INLINE struct service *common_service(__u64 published, const struct vip *
 	/* one port, or all of them when no service of the VIP names fewer */
 	__u64 selector = lengths == 1 ? base : base | PORT_BITS << 16 | port;
 	__u32 slot = first_slot(published, selector, SERVICE_SLOT_BITS);
-	struct service *service = &directory.services[live_half(published) * SERVICE_SLOTS + slot];
+	__u64 index = index_of(live_half(published) * SERVICE_SLOTS, slot);
+	struct service *service = &directory.services[index];
 
 	return service->selector == selector ? service : NULL;
 }
@@ -32,7 +33,7 @@ ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
 {
 	__u64 published = read_word();
 	__u32 slot = first_slot(published, vip_key(dst_hi, dst_lo), VIP_SLOT_BITS);
-	struct vip *vip = &directory.vips[live_half(published) * VIP_SLOTS + slot];
+	struct vip *vip = &directory.vips[index_of(live_half(published) * VIP_SLOTS, slot)];
 	struct service *service;
 	__u32 both, key;
 	__u64 hash;

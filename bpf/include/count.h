@@ -60,11 +60,18 @@ static __attribute__((noinline)) int sample(struct xdp_md *ctx, __u32 scope, __u
 	drop->scope = scope;
 	drop->reason = reason;
 	drop->captured = 0;
-	/* the verifier must see the bounds of the very register that is passed */
+	/*
+	 * The verifier must see the bounds of the very register that is passed, each in a
+	 * comparison of its own: clang would make one of both, of a difference in another
+	 * register. 6.1 learns nothing from "not 0", but no frame is shorter than its header
+	 * either.
+	 */
 	barrier_var(captured);
-	if (captured && captured <= SAMPLE_BYTES &&
-	    !bpf_xdp_load_bytes(ctx, 0, drop->frame, captured))
-		drop->captured = captured;
+	if (captured >= sizeof(struct eth)) {
+		barrier_var(captured);
+		if (captured <= SAMPLE_BYTES && !bpf_xdp_load_bytes(ctx, 0, drop->frame, captured))
+			drop->captured = captured;
+	}
 	bpf_ringbuf_submit(drop, 0);
 	return 0;
 }

@@ -61,6 +61,16 @@ ALWAYS_INLINE __u64 flow_hash(__u64 published, __u64 src_hi, __u64 src_lo, __u32
 _Static_assert(1 << VIP_SLOT_BITS == VIP_SLOTS, "");
 _Static_assert(1 << SERVICE_SLOT_BITS == SERVICE_SLOTS, "");
 
+/*
+ * half + slot. In C, clang would make it an OR of 32 bits, because the two have no bits in common,
+ * and 6.1's verifier loses the bounds of that.
+ */
+ALWAYS_INLINE __u64 index_of(__u64 half, __u64 slot)
+{
+	asm("%0 += %1" : "+r"(half) : "r"(slot));
+	return half;
+}
+
 ALWAYS_INLINE __u64 vip_key(__u64 hi, __u64 lo)
 {
 	return lo ^ (hi << 1 | hi >> 63);
@@ -74,7 +84,8 @@ ALWAYS_INLINE struct vip *find_vip(__u64 published, __u64 hi, __u64 lo)
 
 #pragma unroll
 	for (int i = 0; i < PROBES; i++) {
-		struct vip *vip = &directory.vips[half + ((slot + i) & (VIP_SLOTS - 1))];
+		__u64 index = index_of(half, (slot + i) & (VIP_SLOTS - 1));
+		struct vip *vip = &directory.vips[index];
 
 		if (!vip->scope)
 			return NULL;
@@ -92,7 +103,7 @@ ALWAYS_INLINE int find_slot(__u64 published, __u64 selector)
 
 #pragma unroll
 	for (int i = 0; i < PROBES; i++) {
-		__u32 index = half + ((slot + i) & (SERVICE_SLOTS - 1));
+		__u64 index = index_of(half, (slot + i) & (SERVICE_SLOTS - 1));
 
 		if (!directory.services[index].selector)
 			return -1;
