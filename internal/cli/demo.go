@@ -41,7 +41,7 @@ Exit code 0 when no connection broke, none was answered by two nodes, and every 
 				return usageError{errors.New("the demo needs root, for network namespaces and BPF")}
 			}
 			if clean {
-				return demo.Clean()
+				return demo.Clean(cmd.Context())
 			}
 			return a.demo(cmd.Context(), opts)
 		},

@@ -101,7 +101,7 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := claim()
+	lock, err := claim(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -127,8 +127,8 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 }
 
 // Clean removes what an earlier demo left. Needs root.
-func Clean() error {
-	lock, err := claim()
+func Clean(ctx context.Context) error {
+	lock, err := claim(ctx)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -202,9 +203,5 @@ func (t *traffic) stop() (*Result, []error) {
 func (t *traffic) shares() (connections, broken int, perNode map[string]int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	perNode = make(map[string]int, len(t.result.PerNode))
-	for name, n := range t.result.PerNode {
-		perNode[name] = n
-	}
-	return t.result.Connections, t.result.Broken, perNode
+	return t.result.Connections, t.result.Broken, maps.Clone(t.result.PerNode)
 }

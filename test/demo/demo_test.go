@@ -51,7 +51,7 @@ func buildAndRun(m *testing.M) (int, error) {
 	if programs, err = os.MkdirTemp("", "lb-demo-test-"); err != nil {
 		return 0, err
 	}
-	defer os.RemoveAll(programs)
+	defer func() { _ = os.RemoveAll(programs) }()
 	// for the test that is not root
 	if err := os.Chmod(programs, 0o755); err != nil {
 		return 0, err
@@ -96,7 +96,7 @@ func lbctl(t *testing.T, args ...string) run {
 // wait returns the exit code; -1 is a signal.
 func wait(t *testing.T, cmd *exec.Cmd) int {
 	t.Helper()
-	late := time.AfterFunc(time.Minute, func() { cmd.Process.Kill() })
+	late := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
 	defer late.Stop()
 	err := cmd.Wait()
 	if _, ended := errors.AsType[*exec.ExitError](err); err != nil && !ended {
@@ -209,7 +209,7 @@ func begin(t *testing.T) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { cmd.Process.Kill() })
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	for _, name := range []string{"n1", "n2"} {
 		nettest.Eventually(t, 20*time.Second, func() error { return serves(t.Context(), name) })
 	}
