@@ -75,7 +75,7 @@ test-kernels: ## run the datapath's tests on other kernels, in virtual machines
 	@cd tools; for kernel in $(KERNELS); do for binary in $(CURDIR)/.cache/kernel-tests/*.test; do \
 		name=$${binary##*/}; \
 		echo "== linux $$kernel: $$name"; \
-		go run ./vm -kernel $$kernel -- $$binary -test.v=test2json | \
+		go run ./vm -kernel $$kernel -env LB_TEST_SCALE=0.001 -- $$binary -test.v=test2json | \
 			go tool test2json -p $$kernel/$${name%.test} | go run ./noskip; \
 	done; done
 
