@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -152,22 +153,38 @@ func (d *Datapath) Withdraw() error {
 // mountBPF makes sure that dir is below a BPF file system: the usual one is mounted when nothing is.
 func mountBPF(dir string) error {
 	const usual = "/sys/fs/bpf"
-	var fs unix.Statfs_t
-	parent := dir
-	for unix.Statfs(parent, &fs) != nil {
-		if parent == filepath.Dir(parent) {
-			return fmt.Errorf("pin directory %s: no such path", dir)
-		}
-		parent = filepath.Dir(parent)
+	on, err := onBPF(dir)
+	if on || err != nil {
+		return err
 	}
-	if fs.Type == unix.BPF_FS_MAGIC {
-		return nil
-	}
-	if rel, err := filepath.Rel(usual, dir); err != nil || rel == ".." || len(rel) > 1 && rel[:2] == ".." {
+	if !strings.HasPrefix(filepath.Clean(dir), usual+"/") {
 		return fmt.Errorf("pin directory %s: not on a BPF file system", dir)
+	}
+	// two that start at once must not mount over each other: that would hide the first one's pins
+	point, err := os.Open(usual)
+	if err != nil {
+		return err
+	}
+	defer point.Close()
+	if err := unix.Flock(int(point.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("lock %s: %w", usual, err)
+	}
+	if on, err := onBPF(dir); on || err != nil {
+		return err
 	}
 	if err := unix.Mount("bpf", usual, "bpf", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("mount a BPF file system on %s: %w", usual, err)
 	}
 	return nil
+}
+
+// onBPF says whether dir, or what there is of it, is on a BPF file system.
+func onBPF(dir string) (bool, error) {
+	var fs unix.Statfs_t
+	for parent := dir; unix.Statfs(parent, &fs) != nil; parent = filepath.Dir(parent) {
+		if parent == filepath.Dir(parent) {
+			return false, fmt.Errorf("pin directory %s: no such path", dir)
+		}
+	}
+	return fs.Type == unix.BPF_FS_MAGIC, nil
 }
