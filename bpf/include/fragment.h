@@ -15,7 +15,8 @@ ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *k
 	key->dst_hi = pkt->dst_hi;
 	key->dst_lo = pkt->dst_lo;
 	key->id = pkt->fragment_id;
-	/* RFC 8200 section 4.5: later fragments of IPv6 may name another next header than the first */
+	/* RFC 8200 section 4.5: later fragments of IPv6 may name another next header than the first
+	 */
 	key->protocol = pkt->ethertype == ETHERTYPE_IPV6 ? PROTO_FRAGMENT : pkt->protocol;
 }
 
