@@ -91,6 +91,7 @@ func largeFiles() map[string]string {
 		"large-depth":    strings.Repeat("[", maxBytes),
 		"large-nesting":  "vips: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n",
 		"large-nodes":    "cluster:\n  name: web\n  seed: 9f6b0dd1b6b0a1a56f1e63d2b4c4a1c3f0a7b9d8e2c1f4a3b5d6e7f8091a2b3c\n  nodes: [" + list(65, "{name: n%[1]d, addresses: 192.0.2.%[1]d}") + "]\n",
+		"large-list":     small + "vips: [" + strings.Repeat("1, ", 4097) + "]\n",
 		"large-vips":     small + "vips: [" + list(1001, `{address: "2001:db8::%x"}`) + "]\n",
 		"large-ports":    small + thousand + "services:\n  - {name: web, vips: 2001:db8::1, ports: [" + list(1025, "%d") + "]}\n",
 		"large-services": small + thousand + "services:\n  - {name: web, vips: &all [" + list(1000, `"2001:db8::%x"`) + "], ports: 80}\n  - {name: shop, vips: *all, ports: 81}\n",
@@ -235,9 +236,13 @@ func TestNoFileTakesLong(t *testing.T) {
 		"one list of ports for many services": small + vips + "services:\n  - {name: s, vips: 2001:db8::1, ports: &p [" + strings.Join(odd, ", ") + "]}\n" +
 			strings.ReplaceAll(list(90, "  - {name: s%d, vips: 2001:db8::1, ports: *p}\n"), "\n, ", "\n"),
 		"one list of ports for many VIPs": small + vips + "services:\n  - {name: s, vips: [" + list(1000, `"2001:db8::%x"`) + "], ports: [" + strings.Join(odd, ", ") + "]}\n",
-		"unknown VIPs":                    small + vips + "services:\n  - &s {name: s, ports: 1, vips: [" + list(40000, `"2001:db8::1:%x"`) + "]}\n" + strings.Repeat("  - *s\n", 90),
+		"unknown VIPs":                    small + vips + "services:\n  - &s {name: s, ports: 1, vips: [" + list(40000, `"2001:db8::1:%x"`) + "]}\n" + strings.Repeat("  - *s\n", maxAliases),
 		"the same addresses of many nodes": "cluster:\n  nodes:\n    - &n {name: n, addresses: [" + list(40000, `"2001:db8::1:%x"`) + "]}\n" + strings.Repeat("    - *n\n", 60) +
 			"vips: [" + list(1000, `{address: "2001:db8:1::%x"}`) + "]\n",
+		"one mapping of unknown keys for many services": small + vips + "services:\n  - &s {" + list(100000, "k%d") + "}\n" + strings.Repeat("  - *s\n", maxAliases),
+		"one list of all for many services": small + vips + "services:\n  - {name: s, vips: 2001:db8::1, protocol: any, ports: &p [" + strings.Repeat("all, ", 100000) + "]}\n" +
+			strings.Repeat("  - {name: s, vips: 2001:db8::1, protocol: any, ports: *p}\n", 1000),
+		"directives":   strings.ReplaceAll(list(60000, "%%TAG !a%d! b\n"), ", ", "") + "---\n",
 		"unknown keys": strings.ReplaceAll(list(100000, "k%d:\n"), ", ", ""),
 		"a long word":  small + "attach: " + strings.Repeat("a", 1000000) + "\n",
 		"a long line":  small + "vips: [" + strings.Repeat("1,", 500000) + "]\n",

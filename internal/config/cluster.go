@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -75,6 +76,11 @@ func (r *reader) nodes(c *Config, v value) {
 		names[n.Name] = true
 		if n.MAC != nil && n.MAC[0]&1 != 0 {
 			r.fail(f["mac"], "", "%s is the MAC of a group, not of a machine", n.MAC)
+		}
+		for _, other := range c.Nodes {
+			if n.MAC != nil && bytes.Equal(other.MAC, n.MAC) {
+				r.fail(f["mac"], "", "%s is the MAC of node %q already", n.MAC, other.Name)
+			}
 		}
 		n.Addresses = r.nodeAddresses(at(f["addresses"], item), n.Name, owners)
 		c.Nodes = append(c.Nodes, n)

@@ -62,7 +62,8 @@ const (
 // Limits of what a file may ask for.
 const (
 	maxBytes   = 1 << 20
-	maxAliases = 100
+	maxAliases = 4096 // a few for each service
+	maxItems   = 4096 // of a list, before its own limit is known; an alias repeats it at no cost
 	maxVIPs    = 1000
 	maxPorts   = 65535
 	maxRanges  = 1024 // of one service; more is a list that should be "all"

@@ -21,10 +21,20 @@ func splitLines(src []byte) []string {
 // even those with a typing error.
 var seedText = regexp.MustCompile(`(seed["']?\s*:[\s"'\[{]*)([^\s"',{}\[\]]+)`)
 
+// longWord is what a seed looks like that stands away from its key: on a line of its own, behind an
+// anchor, under a key with a typing error. No other value is that long without a dot or a colon.
+var longWord = regexp.MustCompile(`[0-9A-Za-z+/=_]{32,}`)
+
 func withoutSeed(line string) string {
-	return seedText.ReplaceAllStringFunc(line, func(s string) string {
+	line = seedText.ReplaceAllStringFunc(line, func(s string) string {
 		m := seedText.FindStringSubmatch(s)
 		return m[1] + strings.Repeat("*", utf8.RuneCountInString(m[2]))
+	})
+	return longWord.ReplaceAllStringFunc(line, func(s string) string {
+		if !strings.ContainsAny(s, "0123456789") {
+			return s // a name that is too long, which the excerpt is there to show
+		}
+		return strings.Repeat("*", len(s))
 	})
 }
 

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 )
+
+// directive finds what yaml compares with each one before it: a file of nothing else takes it half
+// a minute.
+var directive = regexp.MustCompile(`(?:^\x{FEFF}?|[\n\r\x{85}\x{2028}\x{2029}])(%TAG)\s`)
 
 // load parses the syntax; a file that is none of ours in size or form ends here.
 func (r *reader) load(src []byte) (value, bool) {
@@ -20,6 +25,10 @@ func (r *reader) load(src []byte) (value, bool) {
 		return top, false
 	}
 	if !r.readable(src) {
+		return top, false
+	}
+	if i := directive.FindSubmatchIndex(src); i != nil {
+		r.fail(place(src, i[2]), "delete the line", "a directive for tags, which have no use here")
 		return top, false
 	}
 	var document, second yaml.Node
@@ -38,7 +47,7 @@ func (r *reader) load(src []byte) (value, bool) {
 		r.syntax(src, err)
 		return top, false
 	}
-	if aliases := countAliases(&document); aliases > maxAliases {
+	if aliases := r.survey(&document); aliases > maxAliases {
 		r.fail(top, "", "%d aliases are more than %d", aliases, maxAliases)
 		return top, false
 	}
@@ -99,13 +108,17 @@ func syntaxHint(e *yaml.LoadError, line string) string {
 	return ""
 }
 
-func countAliases(n *yaml.Node) int {
-	count := 0
+// survey refuses tags and counts aliases. A tag changes what a value is behind the reader's back:
+// "!!null native" is nothing at all.
+func (r *reader) survey(n *yaml.Node) (aliases int) {
+	if n.Style&yaml.TaggedStyle != 0 {
+		r.fail(value{node: n}, "leave it out", "tag %q has no use here", n.Tag)
+	}
 	if n.Kind == yaml.AliasNode {
-		count++ // its target is counted where it stands
+		aliases++ // its target is counted where it stands
 	}
 	for _, c := range n.Content {
-		count += countAliases(c)
+		aliases += r.survey(c)
 	}
-	return count
+	return aliases
 }

@@ -40,8 +40,8 @@ const portsHint = `give a port, a range, or "all"`
 // noPorts lets "all" stand, which is what the effective configuration says.
 func (r *reader) noPorts(v value) {
 	items, _ := r.items(v, true)
-	for _, item := range items {
-		if s, ok := r.text(item); ok && s != "all" {
+	for i, item := range items {
+		if s, ok := r.text(item); ok && s != "all" || i > 0 {
 			r.fail(v, "leave them out", `protocol "any" has no ports`)
 			return
 		}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -73,5 +74,19 @@ services:
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestAThousandServicesMayShareAListByAlias(t *testing.T) {
+	src := small + "vips: [{address: 192.0.2.80}]\nservices:\n  - {name: s0, vips: &v [192.0.2.80], ports: 1000}\n"
+	for i := 1; i < lb.MaxServices; i++ {
+		src += fmt.Sprintf("  - {name: s%d, vips: *v, ports: %d}\n", i, 1000+i)
+	}
+	c, err := ParseFor("vm", "lb.yaml", []byte(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Services) != lb.MaxServices {
+		t.Errorf("%d services, want %d", len(c.Services), lb.MaxServices)
 	}
 }

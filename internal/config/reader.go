@@ -91,7 +91,10 @@ func (r *reader) fields(v value, known ...string) (map[string]value, bool) {
 	for _, key := range known {
 		fields[key] = value{path: join(v.path, key)}
 	}
-	if !v.given() {
+	switch {
+	case r.full():
+		return fields, false
+	case !v.given():
 		return fields, true
 	}
 	if v.node.Kind != yaml.MappingNode {
@@ -143,6 +146,10 @@ func (r *reader) items(v value, lone bool) ([]value, bool) {
 			return []value{v}, true
 		}
 		r.fail(v, "", "%s, not a list", kind(v.node))
+		return nil, false
+	}
+	if n := len(v.node.Content); n > maxItems {
+		r.fail(v, "", "%d items are more than any list can have", n)
 		return nil, false
 	}
 	if r.full() {
