@@ -49,9 +49,11 @@ func TestWhatIsNearlyAVIPIsNone(t *testing.T) {
 		}
 	}
 	random := rand.New(rand.NewPCG(8, 9))
-	for range packettest.Scaled(t, 200_000) {
-		dst := v6.vip(vipMine).AsSlice()
-		binary.BigEndian.PutUint64(dst[8*random.IntN(2):], random.Uint64())
-		leftAlone(v6, dst)
+	for range 40_000 { // ten for each half of a VIP fall into its slot; never fewer of them
+		for _, half := range []int{0, 8} {
+			dst := v6.vip(vipMine).AsSlice()
+			binary.BigEndian.PutUint64(dst[half:], random.Uint64())
+			leftAlone(v6, dst)
+		}
 	}
 }
