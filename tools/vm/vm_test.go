@@ -100,14 +100,14 @@ func TestOutputComesAsItIsWrittenAndAnInterruptEndsTheGuest(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want context.Canceled", err)
 	}
-	if out.String() != "before the hang\n" {
-		t.Errorf("output %q", out.String())
+	if out.text.String() != "before the hang\n" {
+		t.Errorf("output %q", out.text.String())
 	}
 }
 
 // interrupter stands for a person who presses Ctrl-C at the first line.
 type interrupter struct {
-	strings.Builder
+	text   strings.Builder
 	cancel func()
 }
 
@@ -115,7 +115,7 @@ func (i *interrupter) Write(p []byte) (int, error) {
 	if len(p) > 0 {
 		defer i.cancel()
 	}
-	return i.Builder.Write(p)
+	return i.text.Write(p)
 }
 
 func TestTheNewestPlainKernelIsTaken(t *testing.T) {
