@@ -85,8 +85,8 @@ bench: ## run the datapath's benchmarks on this machine
 bench-gate: ## count instructions in a virtual machine and compare with the committed figures
 	tools/bench-gate.sh
 
-bench-peers: ## compare with other load balancers on this machine; ARGS goes to tools/peers
-	go run -C tools ./peers $(ARGS)
+bench-peers: ## count what other ways cost on Linux 6.1, in a virtual machine; ARGS goes to tools/peers
+	tools/peers/run.sh $(ARGS)
 
 fuzz: ## run each fuzz target for FUZZTIME
 	@grep -rEo --include='*_test.go' '^func Fuzz\w+' cmd internal | while IFS=: read -r file func; do \

@@ -1,0 +1,68 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// line is a result; see the package's comment for what the baselines are.
+type line struct {
+	Peer     string  `json:"peer"`
+	Role     string  `json:"role"`
+	Total    float64 `json:"total_ns"`
+	Baseline string  `json:"baseline,omitempty"`
+	// PerPacket is what the peer costs over its baseline.
+	PerPacket float64 `json:"ns_per_packet"`
+	// OverSKB leaves out the skb that a non-owner makes of a frame before it drops it.
+	OverSKB *float64 `json:"over_skb_ns,omitempty"`
+}
+
+func report(w io.Writer, benches []bench, asJSON bool) error {
+	lines := compare(benches)
+	if asJSON {
+		out := json.NewEncoder(w)
+		for _, l := range lines {
+			if err := out.Encode(l); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "PEER\tROLE\tTOTAL ns\tOVER\tns/PACKET\tOVER skb-drop")
+	for _, l := range lines {
+		fmt.Fprintf(out, "%s\t%s\t%.0f\t", l.Peer, l.Role, l.Total)
+		if l.Baseline != "" {
+			fmt.Fprintf(out, "%s\t%.0f\t", l.Baseline, l.PerPacket)
+		}
+		if l.OverSKB != nil {
+			fmt.Fprintf(out, "%.0f", *l.OverSKB)
+		}
+		fmt.Fprintln(out)
+	}
+	return out.Flush()
+}
+
+func compare(benches []bench) []line {
+	totals := map[string]float64{} // of the baselines
+	lines := make([]line, 0, len(benches))
+	for _, b := range benches {
+		l := line{Peer: b.name, Role: b.role, Total: b.median()}
+		switch b.role {
+		case roleBaseline:
+			totals[b.name] = l.Total
+		case roleOwner:
+			l.Baseline = deliver
+			l.PerPacket = l.Total - totals[deliver]
+		case roleNonOwner:
+			l.Baseline = xdpDrop
+			l.PerPacket = l.Total - totals[xdpDrop]
+			over := l.Total - totals[skbDrop]
+			l.OverSKB = &over
+		}
+		lines = append(lines, l)
+	}
+	return lines
+}
