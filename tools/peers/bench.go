@@ -3,12 +3,15 @@ package main
 import (
 	"fmt"
 	"slices"
+
+	"github.com/cilium/ebpf"
 )
 
 // bench is a peer set up in a namespace of its own.
 type bench struct {
 	peer
 	ns      *namespace
+	program *ebpf.Program
 	samples []float64 // nanoseconds a packet, one of each round
 }
 
@@ -24,8 +27,14 @@ func newBench(p peer, in *injector) (bench, error) {
 			return bench{}, err
 		}
 	}
-	_, err = in.run(p.verdict, ns.ifindex, 4*sourcePorts)
-	return bench{peer: p, ns: ns}, err
+	b := bench{peer: p, ns: ns, program: in.verdicts[p.verdict]}
+	if p.program != nil {
+		if b.program, err = p.program(ns); err != nil {
+			return bench{}, err
+		}
+	}
+	_, err = in.run(b.program, ns.ifindex, 4*sourcePorts)
+	return b, err
 }
 
 // round adds a sample, once the socket's counter says that the frames ended where they should.
@@ -37,7 +46,7 @@ func (b *bench) round(in *injector, packets int) error {
 	if err != nil {
 		return err
 	}
-	took, err := in.run(b.verdict, b.ns.ifindex, packets)
+	took, err := in.run(b.program, b.ns.ifindex, packets)
 	if err != nil {
 		return err
 	}

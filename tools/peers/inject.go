@@ -33,6 +33,10 @@ type xdpMD struct {
 	EgressIfindex                uint32
 }
 
+// hasFrags lets a program see frames of several buffers. All programs that one array of tail calls
+// holds must agree on it, and lbctl's does.
+const hasFrags = 1 << 5 // BPF_F_XDP_HAS_FRAGS of linux/bpf.h
+
 // injector gives frames to a verdict as a driver would.
 type injector struct {
 	entry    *ebpf.Program
@@ -68,8 +72,8 @@ func newInjector() (*injector, error) {
 // run injects n frames on an interface of the current namespace and returns the nanoseconds that
 // one took. It is the kernel's own figure, in whole nanoseconds: the system call as a whole also
 // waits for ticks of the clock, in setting up and taking down its pages.
-func (in *injector) run(v verdict, ifindex, n int) (float64, error) {
-	if err := in.next.Put(uint32(0), in.verdicts[v]); err != nil {
+func (in *injector) run(program *ebpf.Program, ifindex, n int) (float64, error) {
+	if err := in.next.Put(uint32(0), program); err != nil {
 		return 0, fmt.Errorf("choose the verdict: %w", err)
 	}
 	data := frame()
@@ -104,7 +108,9 @@ type testRun struct {
 }
 
 func load(instructions asm.Instructions) (*ebpf.Program, error) {
-	return ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.XDP, License: "GPL", Instructions: instructions})
+	return ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.XDP, AttachType: ebpf.AttachXDP, Flags: hasFrags, License: "GPL", Instructions: instructions,
+	})
 }
 
 // entry gives each frame the next source port. The counter is not atomic: one processor injects.

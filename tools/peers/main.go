@@ -7,6 +7,9 @@
 // instruction, so figures repeat whatever the host does, and ratios are what they are good for:
 // cache misses cost nothing.
 //
+// The program of this project runs on the same frames, and the table says how often it does its part
+// in what a peer needs once.
+//
 // # Injection
 //
 // Frames come from BPF_PROG_RUN with live frames: the kernel hands pages to an XDP program as a
@@ -42,7 +45,7 @@ import (
 
 func main() {
 	list := flag.Bool("list", false, "list the peers and end")
-	only := flag.String("only", "", "measure only the peer of this `name`, and the baselines")
+	only := flag.String("only", "", "measure only the peer of this `name`, the baselines and lbctl")
 	asJSON := flag.Bool("json", false, "print one JSON object for each line of the table")
 	rounds := flag.Int("rounds", 5, "rounds; figures are medians")
 	packets := flag.Int("packets", 20_000, "packets of a round")
@@ -69,7 +72,7 @@ func choose(only string) ([]peer, error) {
 		return peers, nil
 	}
 	chosen := slices.DeleteFunc(slices.Clone(peers), func(p peer) bool {
-		return p.role != roleBaseline && p.name != only
+		return p.role != roleBaseline && p.name != lbctl && p.name != only
 	})
 	if !slices.ContainsFunc(chosen, func(p peer) bool { return p.name == only }) {
 		return nil, fmt.Errorf("no peer %q: see -list", only)

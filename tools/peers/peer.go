@@ -1,5 +1,7 @@
 package main
 
+import "github.com/cilium/ebpf"
+
 // Roles of a node for the frames it gets. A real node is owner of a part of the flows; here it is
 // of all or none, so that a figure belongs to one role.
 const (
@@ -15,6 +17,8 @@ type peer struct {
 	verdict    verdict
 	delivers   bool                   // all frames reach the socket; else none does
 	setup      func(*namespace) error // nil for nothing
+	// program takes the place of the verdict, for a peer made of XDP.
+	program func(*namespace) (*ebpf.Program, error)
 }
 
 // The names of baselines, each explained in the package's comment.
@@ -24,10 +28,15 @@ const (
 	deliver = "deliver"
 )
 
+// lbctl is what the others are compared with.
+const lbctl = "lbctl"
+
 var peers = []peer{
 	{name: xdpDrop, role: roleBaseline, about: "XDP_DROP at once", verdict: verdictDrop},
 	{name: skbDrop, role: roleBaseline, about: "made into an skb, then no protocol takes it", verdict: verdictForeign},
 	{name: deliver, role: roleBaseline, about: "received by a socket whose queue is full", verdict: verdictPass, delivers: true},
+	{name: lbctl, role: roleNonOwner, about: "this project: XDP, keyed hash of source and port", program: ours(false)},
+	{name: lbctl, role: roleOwner, about: "the same", program: ours(true), delivers: true},
 	{
 		name: "clusterip", role: roleNonOwner, about: "iptables CLUSTERIP by source and port, conntrack",
 		verdict: verdictPass, setup: clusterIP(nil),

@@ -14,9 +14,11 @@ type line struct {
 	Total    float64 `json:"total_ns"`
 	Baseline string  `json:"baseline,omitempty"`
 	// PerPacket is what the peer costs over its baseline.
-	PerPacket float64 `json:"ns_per_packet"`
+	PerPacket *float64 `json:"ns_per_packet,omitempty"`
 	// OverSKB leaves out the skb that a non-owner makes of a frame before it drops it.
 	OverSKB *float64 `json:"over_skb_ns,omitempty"`
+	// Times is how often lbctl does its part for a packet in what this peer needs for one.
+	Times *float64 `json:"times_lbctl,omitempty"`
 }
 
 func report(w io.Writer, benches []bench, asJSON bool) error {
@@ -31,14 +33,18 @@ func report(w io.Writer, benches []bench, asJSON bool) error {
 		return nil
 	}
 	out := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(out, "PEER\tROLE\tTOTAL ns\tOVER\tns/PACKET\tOVER skb-drop")
+	fmt.Fprintln(out, "PEER\tROLE\tTOTAL ns\tOVER\tns/PACKET\tOVER skb-drop\tTIMES lbctl")
 	for _, l := range lines {
 		fmt.Fprintf(out, "%s\t%s\t%.0f\t", l.Peer, l.Role, l.Total)
-		if l.Baseline != "" {
-			fmt.Fprintf(out, "%s\t%.0f\t", l.Baseline, l.PerPacket)
+		if l.PerPacket != nil {
+			fmt.Fprintf(out, "%s\t%.0f\t", l.Baseline, *l.PerPacket)
 		}
 		if l.OverSKB != nil {
 			fmt.Fprintf(out, "%.0f", *l.OverSKB)
+		}
+		fmt.Fprint(out, "\t")
+		if l.Times != nil {
+			fmt.Fprintf(out, "%.1f", *l.Times)
 		}
 		fmt.Fprintln(out)
 	}
@@ -47,6 +53,7 @@ func report(w io.Writer, benches []bench, asJSON bool) error {
 
 func compare(benches []bench) []line {
 	totals := map[string]float64{} // of the baselines
+	ours := map[string]float64{}   // by role
 	lines := make([]line, 0, len(benches))
 	for _, b := range benches {
 		l := line{Peer: b.name, Role: b.role, Total: b.median()}
@@ -55,12 +62,21 @@ func compare(benches []bench) []line {
 			totals[b.name] = l.Total
 		case roleOwner:
 			l.Baseline = deliver
-			l.PerPacket = l.Total - totals[deliver]
+			l.PerPacket = new(l.Total - totals[deliver])
 		case roleNonOwner:
 			l.Baseline = xdpDrop
-			l.PerPacket = l.Total - totals[xdpDrop]
-			over := l.Total - totals[skbDrop]
-			l.OverSKB = &over
+			l.PerPacket = new(l.Total - totals[xdpDrop])
+			if b.name != lbctl {
+				l.OverSKB = new(l.Total - totals[skbDrop])
+			}
+		}
+		if l.PerPacket != nil {
+			if b.name == lbctl {
+				ours[b.role] = *l.PerPacket
+			}
+			if mine := ours[b.role]; mine > 0 {
+				l.Times = new(*l.PerPacket / mine)
+			}
 		}
 		lines = append(lines, l)
 	}
