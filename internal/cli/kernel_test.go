@@ -68,6 +68,10 @@ func newNode(t *testing.T, sample uint32) *node {
 				Hash: lb.HashSource},
 			{Name: "quic", Protocol: lb.ProtocolUDP, Ports: []lb.PortRange{{First: 8000, Last: 8003}},
 				Hash: lb.HashSourcePort},
+			{Name: "net", Protocol: lb.ProtocolTCP, Ports: []lb.PortRange{{First: 90, Last: 90}},
+				Hash: lb.HashFields{SourceBits4: 24, SourceBits6: 56}},
+			{Name: "all", Protocol: lb.ProtocolTCP, Ports: []lb.PortRange{{First: 91, Last: 91}},
+				Hash: lb.HashSourcePortDestPort},
 		},
 		Tables:      []*lb.Table{ownership()},
 		SampleDrops: sample,
@@ -127,8 +131,11 @@ func TestMapsDumpReadsWhatWasSet(t *testing.T) {
 	for _, want := range []string{
 		"n1*   192.0.2.1", "n2    192.0.2.9",
 		"192.0.2.80  eth0       03:bf:c0:00:02:50  02:00:00:00:00:10  drop",
-		"web 192.0.2.80   tcp       443",
-		"quic 192.0.2.80  udp       8000-8003",
+		"cluster demo\n",
+		"web 192.0.2.80   tcp       443        source ",
+		"quic 192.0.2.80  udp       8000-8003  source+port ",
+		"net 192.0.2.80   tcp       90         source-net/24 ",
+		"all 192.0.2.80   tcp       91         source+port+dest-port ",
 		"n1 32768, n2 32768",
 	} {
 		if !strings.Contains(got.Stdout, want) {
@@ -136,7 +143,7 @@ func TestMapsDumpReadsWhatWasSet(t *testing.T) {
 		}
 	}
 	dump := parse[mapsDump](t, n.lbctl(t, "maps dump -o json"))
-	if len(dump.Nodes) != 2 || len(dump.VIPs) != 1 || len(dump.Services) != 3 || dump.Counters == nil {
+	if len(dump.Nodes) != 2 || len(dump.VIPs) != 1 || len(dump.Services) != 5 || dump.Counters == nil {
 		t.Errorf("%+v", dump)
 	}
 }
@@ -199,11 +206,11 @@ func TestOwnerAgreesWithTraceAndNoticesWhatIsHashed(t *testing.T) {
 	owner := parse[ownerResult](t, n.lbctl(t, "owner 198.51.100.7 192.0.2.80:443 -o json"))
 	trace := parse[traceResult](t, n.lbctl(t, "trace tcp 198.51.100.7:1234 192.0.2.80:443 -o json"))
 	if owner.Node != trace.Bucket.Node || owner.Bucket != trace.Bucket.Index || owner.SourcePort ||
-		owner.Source != "198.51.100.7" {
+		owner.Source != "198.51.100.7" || owner.HashOf != "source" {
 		t.Errorf("owner %+v, trace %+v", owner, trace.Bucket)
 	}
 	owner = parse[ownerResult](t, n.lbctl(t, "owner 198.51.100.7:40000 192.0.2.80:8001 --protocol udp -o json"))
-	if !owner.SourcePort {
+	if !owner.SourcePort || owner.HashOf != "source+port" {
 		t.Errorf("%+v: the source port is hashed", owner)
 	}
 	for line, want := range map[string]run{

@@ -31,7 +31,7 @@ func mapsDumpCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "dump",
 		Short: "Print what the maps hold",
-		Long: `Prints the nodes, the VIPs, the services, who owns how many buckets of each table, and every
+		Long: `Prints the cluster, nodes, VIPs and services, who owns how many buckets of each table, and every
 counter that is not zero. A range of ports is several lines, one for each aligned power of two of
 ports in it, as the programs look them up.`,
 		Example: `  lbctl maps dump
@@ -63,6 +63,8 @@ ports in it, as the programs look them up.`,
 }
 
 func mapsTables(s *screen, dump mapsDump) {
+	s.line("cluster %s", orDash(dump.Cluster))
+	s.line("")
 	s.table([]string{" NUMBER", "NODE", "ADDRESS", " WEIGHT"},
 		rows(dump.Nodes, func(n datapath.NodeEntry) []string {
 			name := n.Name
@@ -82,9 +84,9 @@ func mapsTables(s *screen, dump mapsDump) {
 				fmt.Sprint(v.Scope)}
 		}))
 	s.line("")
-	s.table([]string{"SERVICE", "PROTOCOL", "PORTS", " TABLE", " SCOPE"},
+	s.table([]string{"SERVICE", "PROTOCOL", "PORTS", "HASH", " TABLE", " SCOPE"},
 		rows(dump.Services, func(v datapath.ServiceEntry) []string {
-			return []string{v.Name, v.Protocol, portsOf(v).String(), fmt.Sprint(v.Table), fmt.Sprint(v.Scope)}
+			return []string{v.Name, v.Protocol, portsOf(v).String(), v.Hash, fmt.Sprint(v.Table), fmt.Sprint(v.Scope)}
 		}))
 	s.line("")
 	s.table([]string{" TABLE", "BUCKETS"}, rows(dump.Tables, func(t datapath.TableEntry) []string {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/spf13/cobra"
 )
 
@@ -19,6 +20,7 @@ type ownerResult struct {
 	Table       uint32 `json:"table"`
 	Bucket      uint32 `json:"bucket"`
 	Hash        uint64 `json:"hash"`
+	HashOf      string `json:"hash_of"`     // what the service hashes: "source+port"
 	SourcePort  bool   `json:"source_port"` // the source port takes part in the hash
 }
 
@@ -74,6 +76,9 @@ func findOwner(view *datapath.View, q question) (*ownerResult, error) {
 		Bucket:   r.Bucket.Index,
 		Hash:     r.Bucket.Hash,
 	}
+	if o.HashOf, err = hashOf(view, r.Service); err != nil {
+		return nil, err
+	}
 	if o.SourcePort, err = sourcePortHashed(view, *f, r.Bucket.Hash); err != nil {
 		return nil, err
 	}
@@ -83,6 +88,20 @@ func findOwner(view *datapath.View, q question) (*ownerResult, error) {
 	}
 	o.Source, o.Destination = q.ends()
 	return o, nil
+}
+
+// hashOf names what a service hashes; what no service names goes by source address.
+func hashOf(view *datapath.View, service string) (string, error) {
+	dump, err := view.Dump()
+	if err != nil {
+		return "", err
+	}
+	for _, s := range dump.Services {
+		if s.Name == service {
+			return s.Hash, nil
+		}
+	}
+	return lb.HashSource.String(), nil
 }
 
 // sourcePortHashed asks the program itself: the hash of the next port is another one, or not.
@@ -111,6 +130,6 @@ func ownerLines(s *screen, o *ownerResult) {
 	} else {
 		s.line("  service  %s", o.Service)
 	}
-	s.line("  hash     %#016x, the source port takes %s", o.Hash, map[bool]string{true: "part", false: "no part"}[o.SourcePort])
+	s.line("  hash     %#016x of %s: the source port takes %s", o.Hash, o.HashOf, map[bool]string{true: "part", false: "no part"}[o.SourcePort])
 	s.line("  bucket   %d of table %d", o.Bucket, o.Table)
 }

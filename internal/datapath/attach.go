@@ -38,7 +38,7 @@ func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
 	for _, name := range names {
 		device, err := d.attachDevice(name)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("interface %s: %w", name, err))
+			errs = append(errs, err)
 			continue
 		}
 		attached = append(attached, device)
@@ -50,13 +50,18 @@ func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
 func (d *Datapath) attachDevice(name string) (AttachedDevice, error) {
 	device, err := findDevice(name)
 	if err != nil {
-		return AttachedDevice{}, err
+		return AttachedDevice{}, err // which names the interface
 	}
 	// the fix-up first: without it native XDP on a veth would lose TCP
-	if err := d.attachTC(name, device.Index); err != nil {
-		return AttachedDevice{}, err
+	err = d.attachTC(name, device.Index)
+	var attached AttachedDevice
+	if err == nil {
+		attached, err = d.attachXDP(name, device.Index)
 	}
-	return d.attachXDP(name, device.Index)
+	if err != nil {
+		return AttachedDevice{}, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return attached, nil
 }
 
 func (d *Datapath) linkPin(name, hook string) string {

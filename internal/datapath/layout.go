@@ -10,6 +10,9 @@ import (
 	"github.com/cilium/ebpf/btf"
 )
 
+// layoutLength is that of a fingerprint, in hexadecimal digits.
+const layoutLength = 32
+
 // layout fingerprints what the maps mean: the types of their keys and values, and the reasons. Two
 // programs with the same layout can follow each other on the same maps.
 func layout(spec *ebpf.CollectionSpec) string {
@@ -24,7 +27,7 @@ func layout(spec *ebpf.CollectionSpec) string {
 	for _, r := range reasons {
 		fmt.Fprintln(hash, r.Name)
 	}
-	return hex.EncodeToString(hash.Sum(nil))[:32]
+	return hex.EncodeToString(hash.Sum(nil))[:layoutLength]
 }
 
 // describe writes a type's structure: names and places of members, sizes of what they hold.

@@ -113,7 +113,7 @@ func loadMapSet(dir string) (*mapSet, error) {
 		maps[name] = m
 	}
 	var label lbLabel
-	if err := maps["labels"].Lookup(uint32(0), &label); err != nil || text(label.Text[:]) != layout(spec) {
+	if err := maps["labels"].Lookup(uint32(0), &label); err != nil || text(label.Text[:layoutLength]) != layout(spec) {
 		closeMaps(maps)
 		return nil, fmt.Errorf("%w: its layout is of another version", errNoMapSet)
 	}

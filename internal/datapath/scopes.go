@@ -10,13 +10,35 @@ import (
 
 // A scope is what counters are kept for: a VIP or a service. Its number is its index in labels,
 // and stays as long as its label is wanted, across restarts too. Scope 0 is everything else; its
-// label holds the layout of the maps.
+// label holds the layout of the maps, then the name of the cluster.
 
 func vipLabel(v *lb.VIP) string { return "vip " + v.Addr.String() }
 
 // ServiceScope is the Scope of the counters of a service at one of its VIPs.
 func ServiceScope(s *lb.Service, v *lb.VIP) string {
 	return "service " + s.Name + " " + v.Addr.String()
+}
+
+// cluster reads whom the maps belong to; "" before the first Set.
+func (s *mapSet) cluster() (string, error) {
+	var label lbLabel
+	if err := s.maps["labels"].Lookup(uint32(0), &label); err != nil {
+		return "", fmt.Errorf("read the cluster's name: %w", err)
+	}
+	return text(label.Text[layoutLength:]), nil
+}
+
+// writeCluster notes whom the maps belong to, for people who look at them when lbd does not run.
+func (s *mapSet) writeCluster(name string) error {
+	var label lbLabel
+	if err := s.maps["labels"].Lookup(uint32(0), &label); err != nil {
+		return fmt.Errorf("read the cluster's name: %w", err)
+	}
+	setText(label.Text[layoutLength:], name)
+	if err := s.maps["labels"].Put(uint32(0), &label); err != nil {
+		return fmt.Errorf("write the cluster's name: %w", err)
+	}
+	return nil
 }
 
 // labels reads the scopes in use.

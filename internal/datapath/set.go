@@ -35,6 +35,9 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 	if err != nil {
 		return 0, err
 	}
+	if err := s.writeCluster(want.Cluster); err != nil {
+		return 0, err
+	}
 	nodes, err := s.writeNodes(want)
 	if err != nil {
 		return 0, err

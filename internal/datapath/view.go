@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 	"net"
 	"net/netip"
 	"os"
@@ -89,6 +90,7 @@ func (s *mapSet) counters() ([]Counter, error) {
 
 // A Dump is everything the maps hold, by name.
 type Dump struct {
+	Cluster     string         `json:"cluster"`
 	Nodes       []NodeEntry    `json:"nodes"`
 	VIPs        []VIPEntry     `json:"vips"`
 	Services    []ServiceEntry `json:"services"`
@@ -122,6 +124,7 @@ type ServiceEntry struct {
 	Protocol string `json:"protocol"`
 	Port     uint16 `json:"port"`
 	Length   int    `json:"length"` // 16: one port; 0: all
+	Hash     string `json:"hash"`   // "source+port", "source-net/24" for the VIP's family
 	Table    uint32 `json:"table"`
 	Scope    uint16 `json:"scope"`
 }
@@ -147,6 +150,9 @@ func (v *View) Dump() (*Dump, error) {
 		names[scope] = name
 	}
 	d := &Dump{SampleDrops: v.set.published().Sample}
+	if d.Cluster, err = v.set.cluster(); err != nil {
+		return nil, err
+	}
 	for n := range nodes {
 		if e := &nodes[n]; e.Used != 0 {
 			d.Nodes = append(d.Nodes, NodeEntry{n, text(e.Name[:]), address(e.AddrHi, e.AddrLo).String(),
@@ -154,6 +160,7 @@ func (v *View) Dump() (*Dump, error) {
 		}
 	}
 	tables := make(map[uint32]bool)
+	family4 := make(map[uint16]bool) // scopes of VIPs of IPv4
 	vips, services := v.set.liveHalf()
 	for i := range vips {
 		e := &vips[i]
@@ -161,6 +168,7 @@ func (v *View) Dump() (*Dump, error) {
 			continue
 		}
 		tables[e.Table] = true
+		family4[e.Scope] = address(e.AddrHi, e.AddrLo).Is4()
 		d.VIPs = append(d.VIPs, VIPEntry{
 			Address:     address(e.AddrHi, e.AddrLo).String(),
 			Interface:   interfaceName(int(e.Ifindex)),
@@ -182,6 +190,7 @@ func (v *View) Dump() (*Dump, error) {
 			Protocol: lb.Protocol(e.Selector >> 24).String(),
 			Port:     uint16(e.Selector),
 			Length:   int(e.Selector >> 16 & 0xff),
+			Hash:     hashName(e, family4[uint16(e.Selector>>32)]),
 			Table:    e.Table,
 			Scope:    e.Scope,
 		})
@@ -199,6 +208,20 @@ func (v *View) Dump() (*Dump, error) {
 	})
 	slices.SortFunc(d.Tables, func(a, b TableEntry) int { return int(a.Table) - int(b.Table) })
 	return d, nil
+}
+
+// hashName reads from a slot's masks what the operator chose, as the configuration calls it.
+func hashName(e *lbService, v4 bool) string {
+	length, whole := bits.OnesCount64(e.SourceMaskHi)+bits.OnesCount64(e.SourceMaskLo), 128
+	if v4 {
+		length, whole = length-96, 32 // ::ffff:0:0/96
+	}
+	fields := lb.HashSource
+	fields.SourcePort, fields.DestPort = e.PortsMask>>16 != 0, e.PortsMask&0xffff != 0
+	if length < whole {
+		return fmt.Sprintf("source-net/%d", length)
+	}
+	return fields.String()
 }
 
 func cmpAll(results ...int) int {
