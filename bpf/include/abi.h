@@ -12,6 +12,7 @@ enum limits {
 	VIP_SLOTS = 4096, /* of one half of the VIPs, a power of two */
 	SERVICE_SLOTS = 16384, /* of one half of the services, a power of two */
 	PROBES = 4, /* slots after the first that a lookup may have to look at, plus one */
+	HOT_BUCKETS = 32, /* in one word of the hot part of a table */
 	HASH_KEYS = 6, /* one for each 32-bit word of the source and the ports, one that is added */
 };
 
@@ -81,6 +82,18 @@ enum bucket_layout {
 	BUCKET_FLAGS_SHIFT = 8, /* 8 bits */
 	BUCKET_TARGET_SHIFT = 16, /* 24 bits */
 	BUCKET_PREVIOUS_SHIFT = 40, /* 24 bits */
+};
+
+/*
+ * The hot part of a table: two bits for each bucket, 16 KiB, which stay in the first-level cache
+ * where 512 KiB of words do not. A summary: what it says, the word says too.
+ */
+enum hot_layout {
+	HOT_SEE_WORD, /* nothing: only the word tells */
+	HOT_IGNORE, /* VERB_IGNORE and no flags */
+	HOT_ACCEPT, /* VERB_ACCEPT and no flags */
+	HOT_BITS = 2, /* bucket b is at bit b % HOT_BUCKETS * HOT_BITS of word b / HOT_BUCKETS */
+	HOT_MASK = 3,
 };
 
 enum vip_flags {

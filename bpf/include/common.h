@@ -27,39 +27,52 @@ ALWAYS_INLINE struct service *common_service(__u64 published, const struct vip *
 	return service->selector == selector ? service : NULL;
 }
 
-ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth, __u64 src_hi,
-				      __u64 src_lo, __u64 dst_hi, __u64 dst_lo, __u8 protocol,
+/* What the hot part of a table says about the bucket of a hash. */
+ALWAYS_INLINE enum hot_layout hot_of(__u32 table, __u64 hash)
+{
+	__u32 bucket = hash & (BUCKETS - 1);
+	__u32 key = table * (BUCKETS / HOT_BUCKETS) + bucket / HOT_BUCKETS;
+	__u64 *word = bpf_map_lookup_elem(&hot, &key);
+
+	if (!word)
+		return HOT_SEE_WORD;
+	return *(volatile __u64 *)word >> (bucket % HOT_BUCKETS * HOT_BITS) & HOT_MASK;
+}
+
+/* The packet behind eth, whose fixed IP header and ports were checked. */
+ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
+				      const struct ipv4 *v4, const struct ipv6 *v6,
 				      const struct ports *ports, __u32 *scope)
 {
 	__u64 published = read_word();
+	__u64 dst_hi = v6 ? bpf_be64_to_cpu(v6->dst[0]) : 0;
+	__u64 dst_lo = v6 ? bpf_be64_to_cpu(v6->dst[1]) : V4_MAPPED | bpf_ntohl(v4->dst);
 	__u32 slot = first_slot(published, vip_key(dst_hi, dst_lo), VIP_SLOT_BITS);
 	struct vip *vip = &directory.vips[index_of(live_half(published) * VIP_SLOTS, slot)];
 	struct service *service;
-	__u32 both, key;
-	__u64 hash;
-	__u64 *bucket;
-	enum verb verb;
+	__u64 src_hi, src_lo, hash;
+	enum hot_layout state;
+	__u32 both;
 
 	if (!vip->scope)
 		return REASON_NOT_VIP;
 	if (vip->addr_lo != dst_lo || vip->addr_hi != dst_hi || !(eth->dst[0] & 1) ||
 	    vip->ifindex != ctx->ingress_ifindex)
 		return UNCOMMON;
-	service = common_service(published, vip, protocol, bpf_ntohs(ports->dst));
+	service =
+		common_service(published, vip, v6 ? v6->next : v4->protocol, bpf_ntohs(ports->dst));
 	if (!service)
 		return UNCOMMON;
+	src_hi = v6 ? bpf_be64_to_cpu(v6->src[0]) : 0;
+	src_lo = v6 ? bpf_be64_to_cpu(v6->src[1]) : V4_MAPPED | bpf_ntohl(v4->src);
 	both = (__u32)bpf_ntohs(ports->src) << 16 | bpf_ntohs(ports->dst);
 	hash = flow_hash(published, src_hi & service->source_mask_hi,
 			 src_lo & service->source_mask_lo, both & service->ports_mask);
-	key = service->table * BUCKETS + (hash & (BUCKETS - 1));
-	bucket = bpf_map_lookup_elem(&tables, &key);
-	if (!bucket)
-		return UNCOMMON;
-	verb = verb_of(*(volatile __u64 *)bucket);
+	state = hot_of(service->table, hash);
 	*scope = service->scope;
-	if (verb == VERB_IGNORE)
+	if (state == HOT_IGNORE)
 		return REASON_NOT_OWNER;
-	if (verb != VERB_ACCEPT)
+	if (state != HOT_ACCEPT)
 		return UNCOMMON;
 	set_destination(eth, vip);
 	return REASON_ACCEPTED;
@@ -81,8 +94,7 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
 		    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
 		    (ip->protocol != PROTO_TCP && ip->protocol != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, 0, V4_MAPPED | bpf_ntohl(ip->src), 0,
-				   V4_MAPPED | bpf_ntohl(ip->dst), ip->protocol, ports, scope);
+		return common_flow(ctx, eth, ip, NULL, ports, scope);
 	}
 	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
 		struct ipv6 *ip = (void *)(eth + 1);
@@ -91,9 +103,7 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
 		if ((void *)(ports + 1) > end || bpf_ntohl(ip->version_class_flow) >> 28 != 6 ||
 		    (ip->next != PROTO_TCP && ip->next != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, bpf_be64_to_cpu(ip->src[0]),
-				   bpf_be64_to_cpu(ip->src[1]), bpf_be64_to_cpu(ip->dst[0]),
-				   bpf_be64_to_cpu(ip->dst[1]), ip->next, ports, scope);
+		return common_flow(ctx, eth, NULL, ip, ports, scope);
 	}
 	return UNCOMMON;
 }

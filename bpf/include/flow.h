@@ -73,7 +73,7 @@ ALWAYS_INLINE __u64 index_of(__u64 half, __u64 slot)
 
 ALWAYS_INLINE __u64 vip_key(__u64 hi, __u64 lo)
 {
-	return lo ^ (hi << 1 | hi >> 63);
+	return lo ^ hi << 1;
 }
 
 /* The VIP that holds an address, or NULL. */

@@ -15,6 +15,7 @@ const struct {
 	enum reason reason;
 	enum verb verb;
 	enum bucket_layout bucket_layout;
+	enum hot_layout hot_layout;
 	enum vip_flags vip_flags;
 	enum trace_flags trace_flags;
 	struct drop drop;
@@ -32,6 +33,16 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } tables SEC(".maps");
+
+/* The hot part of the same tables: table t's bucket b is in word (t * BUCKETS + b) / HOT_BUCKETS.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} hot SEC(".maps");
 
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {

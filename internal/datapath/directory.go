@@ -43,7 +43,7 @@ func place(half uint64, vips []lbVip, services []lbService) (*directory, error) 
 
 func placeVIPs(d *directory, vips []lbVip) bool {
 	for _, v := range vips {
-		slot := firstSlot(d.word, v.AddrLo^bits.RotateLeft64(v.AddrHi, 1), len(d.vips))
+		slot := firstSlot(d.word, v.AddrLo^v.AddrHi<<1, len(d.vips))
 		free := freeSlot(slot, len(d.vips), func(i int) bool { return d.vips[i].Scope == 0 })
 		if free < 0 {
 			return false

@@ -24,3 +24,18 @@ func (d *Datapath) AttachFilters(index int) error {
 	}
 	return nil
 }
+
+// HotMisfits counts the buckets of which the hot part says something else than their words.
+func (i *Instance) HotMisfits() int {
+	n := 0
+	for b, word := range i.set.tables.items {
+		hot := i.set.hot.items[b/int(lbLimitsHOT_BUCKETS)]
+		if hot>>(b%int(lbLimitsHOT_BUCKETS)*int(lbHotLayoutHOT_BITS))&uint64(lbHotLayoutHOT_MASK) != hotBits(word) {
+			n++
+		}
+	}
+	return n
+}
+
+// ForgetHot leaves the hot part as a writer does that is killed before it gets there.
+func (i *Instance) ForgetHot() { clear(i.set.hot.items) }

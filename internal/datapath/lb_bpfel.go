@@ -89,6 +89,16 @@ type lbFragmentKey struct {
 	Protocol uint32
 }
 
+type lbHotLayout uint32
+
+const (
+	lbHotLayoutHOT_SEE_WORD lbHotLayout = 0
+	lbHotLayoutHOT_IGNORE   lbHotLayout = 1
+	lbHotLayoutHOT_ACCEPT   lbHotLayout = 2
+	lbHotLayoutHOT_BITS     lbHotLayout = 2
+	lbHotLayoutHOT_MASK     lbHotLayout = 3
+)
+
 type lbInterface struct {
 	_   structs.HostLayout
 	Mac [6]uint8
@@ -107,6 +117,7 @@ const (
 	lbLimitsVIP_SLOTS     lbLimits = 4096
 	lbLimitsSERVICE_SLOTS lbLimits = 16384
 	lbLimitsPROBES        lbLimits = 4
+	lbLimitsHOT_BUCKETS   lbLimits = 32
 	lbLimitsHASH_KEYS     lbLimits = 6
 )
 
@@ -246,6 +257,7 @@ const (
 	lbMapCounters   = "counters"
 	lbMapDrops      = "drops"
 	lbMapFragments  = "fragments"
+	lbMapHot        = "hot"
 	lbMapInterfaces = "interfaces"
 	lbMapLabels     = "labels"
 	lbMapNodes      = "nodes"
@@ -315,6 +327,7 @@ type lbMapSpecs struct {
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
+	Hot        *ebpf.MapSpec `ebpf:"hot"`
 	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels     *ebpf.MapSpec `ebpf:"labels"`
 	Nodes      *ebpf.MapSpec `ebpf:"nodes"`
@@ -354,6 +367,7 @@ type lbMaps struct {
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
+	Hot        *ebpf.Map `ebpf:"hot"`
 	Interfaces *ebpf.Map `ebpf:"interfaces"`
 	Labels     *ebpf.Map `ebpf:"labels"`
 	Nodes      *ebpf.Map `ebpf:"nodes"`
@@ -365,6 +379,7 @@ func (m *lbMaps) Close() error {
 		m.Counters,
 		m.Drops,
 		m.Fragments,
+		m.Hot,
 		m.Interfaces,
 		m.Labels,
 		m.Nodes,

@@ -51,6 +51,7 @@ type mapSet struct {
 	sizes     sizes
 	directory *region[lbDirectory]
 	tables    *region[uint64]
+	hot       *region[uint64]
 }
 
 // newMapSet creates empty maps in the kernel, pinned nowhere.
@@ -87,6 +88,7 @@ func sizedSpec(s sizes) (*ebpf.CollectionSpec, error) {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
 	}
 	spec.Maps["tables"].MaxEntries = uint32(s.tables) * uint32(lbLimitsBUCKETS)
+	spec.Maps["hot"].MaxEntries = uint32(s.tables) * hotWords
 	spec.Maps["counters"].MaxEntries = uint32(s.scopes) * uint32(lbReasonREASON_COUNT)
 	spec.Maps["labels"].MaxEntries = uint32(s.scopes)
 	spec.Maps[directoryMap].Flags |= unix.BPF_F_MMAPABLE
@@ -127,9 +129,10 @@ var errNoMapSet = errors.New("no usable map set is pinned")
 
 func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set := &mapSet{maps: maps, sizes: s}
-	var errs [2]error
+	var errs [3]error
 	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
 	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
+	set.hot, errs[2] = mapRegion[uint64](maps["hot"])
 	if err := errors.Join(errs[:]...); err != nil {
 		set.close()
 		return nil, err
@@ -188,6 +191,7 @@ func pinMap(m *ebpf.Map, pin string) error {
 func (s *mapSet) close() {
 	s.directory.close()
 	s.tables.close()
+	s.hot.close()
 	closeMaps(s.maps)
 }
 

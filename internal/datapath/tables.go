@@ -85,20 +85,52 @@ func (s *mapSet) scopeTables() map[uint16]uint32 {
 	return tables
 }
 
+// hotWords are in the hot part of one table.
+const hotWords = lb.Buckets / uint32(lbLimitsHOT_BUCKETS)
+
+// hotBits is what the hot part says of a bucket with this word.
+func hotBits(word uint64) uint64 {
+	switch uint16(word) { // verb and flags
+	case uint16(lbVerbVERB_ACCEPT):
+		return uint64(lbHotLayoutHOT_ACCEPT)
+	case uint16(lbVerbVERB_IGNORE):
+		return uint64(lbHotLayoutHOT_IGNORE)
+	}
+	return uint64(lbHotLayoutHOT_SEE_WORD)
+}
+
 // writeTables stores what differs, a bucket at a time, and returns how many did. nodes are the
 // numbers of want.Nodes in the kernel.
+//
+// A packet reads either a bucket's word or its hot bits, never one because of the other, so it
+// meets the old meaning or the new one whatever the order; but bits that say nothing send it to
+// the word. So words are written first: bits that begin to say nothing then lead to the new word,
+// and bits that said nothing lead to it already.
 func (s *mapSet) writeTables(want *lb.State, assigned []uint32, nodes []int) int {
 	var words [lb.MaxNodes + 1]uint64 // by owner + 1; nobody's is 0, VERB_NONE
+	var bits [lb.MaxNodes + 1]uint64
 	for i, n := range nodes {
 		words[i+1] = bucketWord(n, want.Nodes[i].Local)
+		bits[i+1] = hotBits(words[i+1])
 	}
 	written := 0
 	for index, t := range want.Tables {
 		entries := s.tables.items[int(assigned[index])*lb.Buckets:][:lb.Buckets]
-		for b, owner := range t.Owners {
-			if word := words[owner+1]; entries[b] != word {
-				atomic.StoreUint64(&entries[b], word)
-				written++
+		hot := s.hot.items[assigned[index]*hotWords:][:hotWords]
+		for w := range hot {
+			const n = int(lbLimitsHOT_BUCKETS)
+			summary := uint64(0)
+			group := entries[w*n:][:n]
+			for b, owner := range t.Owners[w*n:][:n] {
+				if word := words[owner+1]; group[b] != word {
+					atomic.StoreUint64(&group[b], word)
+					written++
+				}
+				summary |= bits[owner+1] << (b * int(lbHotLayoutHOT_BITS))
+			}
+			// also where no word changed: another may have been killed between the two
+			if hot[w] != summary {
+				atomic.StoreUint64(&hot[w], summary)
 			}
 		}
 	}

@@ -75,7 +75,7 @@ func (v *View) privateInstance() (*Instance, error) {
 		delete(spec.Programs, name)
 	}
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{directoryMap, "tables", "interfaces"} {
+	for _, name := range []string{directoryMap, "tables", "hot", "interfaces"} {
 		shared[name] = v.set.maps[name]
 	}
 	programs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
