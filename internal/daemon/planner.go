@@ -92,7 +92,9 @@ func (p *planner) run(ctx context.Context) error {
 		case <-p.changes:
 			again = time.After(quiet)
 		case <-prune.C:
-			p.prune(ctx)
+			if p.prune(ctx) != nil {
+				again = time.After(retry)
+			}
 		case <-again:
 			again = nil
 			if err := p.apply(ctx); err != nil {
@@ -113,7 +115,7 @@ func (p *planner) apply(ctx context.Context) error {
 	}
 	start := time.Now()
 	report, err := p.applier.Apply(ctx, state)
-	if len(report.Attached) > 0 {
+	if report.Attached != nil {
 		p.report = report
 	}
 	if err := p.applied(state, err); err != nil {
@@ -144,20 +146,22 @@ func (p *planner) applied(state *lb.State, err error) error {
 	return nil
 }
 
-// prune repairs what others changed, and says so.
-func (p *planner) prune(ctx context.Context) {
+// prune repairs what others changed, and says so. It returns an error when a repair failed, which
+// is logged.
+func (p *planner) prune(ctx context.Context) error {
 	drift, repair, err := p.applier.Drift(ctx)
 	if err != nil {
 		p.opts.Log.Warn("the host could not be checked", "err", err)
-		return
+		return nil // the next look comes anyway
 	}
 	if !slices.Equal(drift, p.drift) && len(drift) > 0 {
 		p.opts.Log.Warn("somebody changed what is ours", "drift", drift)
 	}
 	p.drift = drift
-	if repair {
-		_ = p.apply(ctx) // logged there; the next look repeats it
+	if !repair {
+		return nil
 	}
+	return p.apply(ctx)
 }
 
 // reload reads the file again. A file that is invalid, or cannot be applied, changes nothing.

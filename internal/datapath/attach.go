@@ -34,7 +34,7 @@ type AttachedDevice struct {
 // program by an update, which no packet notices.
 func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
 	var errs []error
-	var attached []AttachedDevice
+	attached := []AttachedDevice{} // never nil: it was tried
 	for _, name := range names {
 		device, err := d.attachDevice(name)
 		if err != nil {
@@ -43,6 +43,7 @@ func (d *Datapath) attach(names []string) ([]AttachedDevice, error) {
 		}
 		attached = append(attached, device)
 	}
+	d.attached = attached
 	errs = append(errs, d.detachOthers(names))
 	return attached, errors.Join(errs...)
 }
@@ -104,9 +105,9 @@ func (d *Datapath) newXDPLink(index int, program *ebpf.Program) (link.Link, Mode
 	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
 	var err error
 	for _, mode := range try[d.opts.Mode] {
-		if owner := foreignProgram(index); owner != "" {
+		if owner, off := foreignProgram(index); owner != "" {
 			return nil, "", fmt.Errorf("another XDP program is attached (%s); it is not replaced: "+
-				"detach it, or announce the VIP on another interface", owner)
+				"detach it by what loaded it or by %q, or announce the VIP on another interface", owner, off)
 		}
 		var l link.Link
 		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: flags[mode]})
@@ -118,21 +119,57 @@ func (d *Datapath) newXDPLink(index int, program *ebpf.Program) (link.Link, Mode
 	return nil, "", err
 }
 
-// foreignProgram names the XDP program on an interface that has no link of ours, or "".
-func foreignProgram(index int) string {
+// foreignProgram names the XDP program on an interface that has no link of ours, and the command
+// that takes it off; "" when there is none.
+func foreignProgram(index int) (owner, off string) {
 	l, err := netlink.LinkByIndex(index)
 	if err != nil || l.Attrs().Xdp == nil || !l.Attrs().Xdp.Attached {
-		return ""
+		return "", ""
 	}
 	id := l.Attrs().Xdp.ProgId
-	owner := fmt.Sprintf("id %d", id)
+	owner = fmt.Sprintf("id %d", id)
 	if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(id)); err == nil {
 		if info, err := p.Info(); err == nil {
 			owner += ", name " + info.Name
 		}
 		p.Close()
 	}
-	return owner
+	hook := "xdp"
+	if l.Attrs().Xdp.AttachMode == nl.XDP_ATTACHED_SKB {
+		hook = "xdpgeneric"
+	}
+	return owner, fmt.Sprintf("ip link set dev %s %s off", l.Attrs().Name, hook)
+}
+
+// Runs says whether our XDP program is attached to an interface. Without it the machine must not
+// hold the interface's VIPs: its stack would answer for the flows of other nodes as well.
+func (d *Datapath) Runs(name string) bool { return d.detached(name) == "" }
+
+// detached says what became of our XDP program on an interface, or "" when it is attached.
+func (d *Datapath) detached(name string) string {
+	device, err := findDevice(name)
+	if err != nil {
+		return err.Error()
+	}
+	pin := d.linkPin(name, "xdp")
+	l, err := link.LoadPinnedLink(pin, nil)
+	if err == nil {
+		defer l.Close()
+		info, err := l.Info()
+		if err != nil {
+			return fmt.Sprintf("pin %s: %v", pin, err)
+		}
+		if x := info.XDP(); x != nil && x.Ifindex == uint32(device.Index) {
+			return ""
+		}
+	}
+	if owner, _ := foreignProgram(device.Index); owner != "" {
+		return fmt.Sprintf("interface %s: another XDP program is attached (%s)", name, owner)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return "pin " + pin + ": gone"
+	}
+	return fmt.Sprintf("interface %s: the XDP program was detached", name)
 }
 
 func attachedMode(index int) Mode {

@@ -11,8 +11,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
-
-	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // DefaultDir is where an lbd pins, unless told otherwise.
@@ -30,6 +28,7 @@ type Datapath struct {
 	opts     Options
 	maps     *mapSet          // nil before the first Set of a fresh directory
 	programs *ebpf.Collection // over maps
+	attached []AttachedDevice // by the last Set
 }
 
 // Open takes over what is pinned, if anything, and changes nothing.
@@ -71,8 +70,8 @@ func (d *Datapath) Counters() ([]Counter, error) {
 	return d.maps.counters()
 }
 
-// Missing lists what others removed since the last Set with want, a line each. Set brings it back.
-func (d *Datapath) Missing(want *lb.State) []string {
+// Missing lists what others removed since the last Set, a line each. Set brings it back.
+func (d *Datapath) Missing() []string {
 	if d.maps == nil {
 		return nil
 	}
@@ -80,14 +79,16 @@ func (d *Datapath) Missing(want *lb.State) []string {
 	for name := range d.maps.maps {
 		pins = append(pins, mapPin(d.opts.Dir, name))
 	}
-	for _, name := range interfaceNames(want) {
-		pins = append(pins, d.linkPin(name, "xdp"))
-	}
 	slices.Sort(pins)
 	var missing []string
 	for _, pin := range pins {
 		if _, err := os.Lstat(pin); errors.Is(err, os.ErrNotExist) {
 			missing = append(missing, "pin "+pin+": gone")
+		}
+	}
+	for _, device := range d.attached {
+		if line := d.detached(device.Interface); line != "" {
+			missing = append(missing, line)
 		}
 	}
 	return missing

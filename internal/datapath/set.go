@@ -14,7 +14,7 @@ import (
 // A Report says what a Set did.
 type Report struct {
 	Buckets  int              // entries of tables written
-	Attached []AttachedDevice // by interface name
+	Attached []AttachedDevice // by interface name; nil when it did not come to that
 	Grown    bool             // a larger map set replaced the old one
 }
 

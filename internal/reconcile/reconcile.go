@@ -4,7 +4,9 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -16,31 +18,39 @@ type Applier struct {
 	Datapath *datapath.Datapath
 	Host     *netconf.Host
 
-	applied *lb.State // nil before the first success
+	held []lb.VIP // by this machine, since the last Apply
 }
 
 // Apply makes everything equal to want. It may be repeated, and after an error it should be: what
 // was done stays done.
 //
 // A VIP's address comes last and goes first: while this machine holds it without the programs, it
-// would answer for it with its own MAC, as every other node would.
+// would answer for it with its own MAC, as every other node would. For the same reason an interface
+// that the programs cannot have keeps its VIPs from this machine, and only its own.
 func (a *Applier) Apply(ctx context.Context, want *lb.State) (datapath.Report, error) {
-	if a.applied != nil {
-		if kept := common(a.applied.VIPs, want.VIPs); len(kept) < len(a.applied.VIPs) {
-			if err := a.Host.Set(ctx, netconf.Want{VIPs: kept}); err != nil {
-				return datapath.Report{}, fmt.Errorf("take back addresses: %w", err)
-			}
+	if kept := common(a.held, want.VIPs); len(kept) < len(a.held) {
+		if err := a.Host.Set(ctx, netconf.Want{VIPs: kept}); err != nil {
+			return datapath.Report{}, fmt.Errorf("take back addresses: %w", err)
 		}
 	}
 	report, err := a.Datapath.Set(ctx, want)
+	if report.Attached == nil {
+		return report, err
+	}
+	hold := want.VIPs
 	if err != nil {
-		return report, err
+		hold = a.running(want.VIPs)
 	}
-	if err := a.Host.Set(ctx, netconf.Want{VIPs: want.VIPs}); err != nil {
-		return report, err
+	hostErr := a.Host.Set(ctx, netconf.Want{VIPs: hold})
+	if hostErr == nil {
+		a.held = hold
 	}
-	a.applied = want
-	return report, nil
+	return report, errors.Join(err, hostErr)
+}
+
+// running returns the VIPs whose interface the programs run on.
+func (a *Applier) running(vips []lb.VIP) []lb.VIP {
+	return slices.DeleteFunc(slices.Clone(vips), func(v lb.VIP) bool { return !a.Datapath.Runs(v.Interface) })
 }
 
 // common returns those of the new VIPs whose address was held before on the same interface.
@@ -59,12 +69,9 @@ func common(old, fresh []lb.VIP) []lb.VIP {
 // Drift lists what others changed since the last Apply, a line each, and whether Apply repairs any of
 // it: the rest is the operator's.
 func (a *Applier) Drift(ctx context.Context) (lines []string, repairable bool, err error) {
-	if a.applied == nil {
-		return nil, false, nil
-	}
-	lines = a.Datapath.Missing(a.applied)
+	lines = a.Datapath.Missing()
 	repairable = len(lines) > 0
-	found, err := a.Host.Check(ctx, netconf.Want{VIPs: a.applied.VIPs})
+	found, err := a.Host.Check(ctx, netconf.Want{VIPs: a.held})
 	for _, d := range found {
 		lines = append(lines, d.String())
 		repairable = repairable || !d.Manual
@@ -80,6 +87,6 @@ func (a *Applier) Withdraw(ctx context.Context) error {
 	if err := a.Datapath.Withdraw(); err != nil {
 		return fmt.Errorf("withdraw programs: %w", err)
 	}
-	a.applied = nil
+	a.held = nil
 	return nil
 }
