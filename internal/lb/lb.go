@@ -177,7 +177,11 @@ const NoNode = -1
 
 // A Table says which node owns each bucket: Owners has Buckets entries, each an index in
 // State.Nodes or NoNode. Tables are immutable once built and may be shared between States.
-type Table struct{ Owners []int16 }
+type Table struct {
+	Owners []int16
+	// Marks says of each bucket whether it is in transition: Buckets entries, or nil for none.
+	Marks []Mark
+}
 
 // A State is everything the datapath and the host must be made equal to.
 type State struct {
