@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lbctl/lbctl/internal/store"
 )
@@ -266,5 +267,54 @@ func TestTwoNodesThatAreFullCanStillAgree(t *testing.T) {
 	}
 	if got, err := store.Decode(store.Encode(a.Entries())); err != nil || len(got) != 2*store.MaxKeys {
 		t.Errorf("%d of %d entries came through: %v", len(got), 2*store.MaxKeys, err)
+	}
+}
+
+func TestManyMayUseAStoreAtOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	s, err := store.Open(path, "n1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := fresh(t, "n2")
+	set(t, other, "theirs", "v")
+	var group errgroup.Group
+	for g := range 4 {
+		group.Go(func() error {
+			for i := range 10 {
+				key := fmt.Sprintf("%d/%d", g, i)
+				if err := s.Set(key, []byte(key)); err != nil {
+					return err
+				}
+				if v, ok := s.Get(key); !ok || string(v) != key {
+					return fmt.Errorf("%s is %q", key, v)
+				}
+				if _, err := s.Merge(other.Entries()); err != nil {
+					return err
+				}
+				if _, err := s.NewLife(); err != nil {
+					return err
+				}
+				_, _, _ = s.Stats(), s.Admins(), s.Changed()
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	stamps := make(map[store.Stamp]string)
+	for _, e := range s.All("") {
+		if twin, ok := stamps[e.Stamp]; ok && e.Node == "n1" {
+			t.Errorf("%s and %s have the same stamp", e.Key, twin)
+		}
+		stamps[e.Stamp] = e.Key
+	}
+	entries := s.Entries()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(entries, open(t, path, "n1").Entries()); diff != "" {
+		t.Errorf("on disk (-memory +disk):\n%s", diff)
 	}
 }
