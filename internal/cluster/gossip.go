@@ -1,0 +1,125 @@
+package cluster
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// gossip is how memberlist calls us. It holds its own lock while it does, so nothing here may call
+// it back, wait, or touch the disk.
+type gossip struct{ *Cluster }
+
+// NodeMeta is what we say about ourselves.
+func (g gossip) NodeMeta(int) []byte { return g.meta }
+
+// NotifyMsg is called for every message, by the goroutine of its connection.
+func (g gossip) NotifyMsg(b []byte) { g.receive(b) }
+
+// GetBroadcasts has nothing to add: messages do not travel by gossip.
+func (g gossip) GetBroadcasts(int, int) [][]byte { return nil }
+
+// LocalState has nothing to add to the comparison of member lists.
+func (g gossip) LocalState(bool) []byte { return nil }
+
+// MergeRemoteState ignores what others add.
+func (g gossip) MergeRemoteState([]byte, bool) {}
+
+// NotifyAlive judges a claim that a node is alive before memberlist believes it.
+func (g gossip) NotifyAlive(n *memberlist.Node) error {
+	addr := addrOf(n)
+	meta, err := openMeta(n.Meta, g.opts.Cluster, n.Name, addr)
+	if err != nil {
+		g.counts.drop(BadClaim)
+		return fmt.Errorf("what it says about itself: %w", err)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if n.Name == g.opts.Node {
+		if !bytes.Equal(meta.key, g.public) {
+			g.refuse(n.Name, addr, meta)
+		}
+		return nil // memberlist objects to what is said about us
+	}
+	return g.judge(n.Name, addr, meta)
+}
+
+// judge binds a new name to its key and refuses a known one with another.
+func (c *Cluster) judge(name string, addr netip.AddrPort, meta nodeMeta) error {
+	p, ok := c.peers[name]
+	switch {
+	case !ok && (name == "" || len(name) > maxName):
+		c.counts.drop(BadClaim)
+		return fmt.Errorf("name of %d bytes", len(name))
+	case !ok && len(c.peers) >= maxPeers:
+		c.counts.drop(TooMany)
+		return fmt.Errorf("more than %d names", maxPeers)
+	case !ok:
+		c.peers[name] = &peer{Peer: Peer{Name: name, Life: meta.life, PublicKey: meta.key}}
+		c.unsaved = true
+		c.nudge()
+		return nil
+	case !bytes.Equal(p.PublicKey, meta.key):
+		c.refuse(name, addr, meta)
+		return fmt.Errorf("known by another key")
+	case meta.life < p.Life:
+		c.counts.drop(OldClaim)
+		return fmt.Errorf("life %d is over, now is %d", meta.life, p.Life)
+	}
+	c.begin(p, meta.life)
+	return nil
+}
+
+// begin notes a new life of a peer.
+func (c *Cluster) begin(p *peer, life uint64) {
+	if life == p.Life {
+		return
+	}
+	p.Life, p.seen = life, window{}
+	c.unsaved = true
+	c.nudge()
+}
+
+// refuse notes a claimant to a name that is not its.
+func (c *Cluster) refuse(name string, addr netip.AddrPort, meta nodeMeta) {
+	c.counts.drop(RefusedKey)
+	if old, ok := c.refused[name]; ok && old.Addr == addr && bytes.Equal(old.PublicKey, meta.key) {
+		return
+	}
+	c.refused[name] = Refusal{Name: name, Addr: addr, PublicKey: meta.key, Since: time.Now()}
+	c.log.Error("peer refused: its name is known by another key", "peer", name, "addr", addr)
+}
+
+// NotifyJoin is called when a node became alive.
+func (g gossip) NotifyJoin(n *memberlist.Node) { g.note(n, true) }
+
+// NotifyUpdate is called when an alive node says something else about itself.
+func (g gossip) NotifyUpdate(n *memberlist.Node) { g.note(n, true) }
+
+// NotifyLeave is called when a node died or left.
+func (g gossip) NotifyLeave(n *memberlist.Node) { g.note(n, false) }
+
+// note takes over what memberlist believes since NotifyAlive let it pass.
+func (g gossip) note(n *memberlist.Node, alive bool) {
+	if n.Name == g.opts.Node {
+		return
+	}
+	meta, err := openMeta(n.Meta, g.opts.Cluster, n.Name, addrOf(n))
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p, ok := g.peers[n.Name]
+	if err != nil || !ok {
+		return // forgotten since
+	}
+	p.Addr, p.Alive, p.Since, p.Version, p.Meta = addrOf(n), alive, time.Now(), meta.version, meta.extra
+	g.queue = append(g.queue, event{changed: new(p.copy())})
+	g.nudge()
+}
+
+func addrOf(n *memberlist.Node) netip.AddrPort {
+	addr, _ := netip.AddrFromSlice(n.Addr)
+	return netip.AddrPortFrom(addr.Unmap(), n.Port)
+}

@@ -1,0 +1,86 @@
+package cluster
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/hashicorp/memberlist"
+)
+
+// A Preset is a set of gossip timings for a kind of network.
+type Preset string
+
+// The presets. Empty means LAN.
+const (
+	LAN Preset = "lan" // one site: a crash is known in less than half a second
+	WAN Preset = "wan" // several sites: a crash is known in about ten seconds
+)
+
+// timing is what a preset chooses; memberlist explains each of them.
+type timing struct {
+	probeInterval, probeTimeout       time.Duration
+	suspicionMult, suspicionMaxMult   int
+	awarenessMax, indirectChecks      int
+	gossipInterval, gossipToTheDead   time.Duration
+	gossipNodes, retransmitMult       int
+	pushPullInterval, streamTimeout   time.Duration
+	deadNodeReclaim, rejoin, patience time.Duration
+}
+
+var presets = map[Preset]timing{
+	LAN: {
+		probeInterval:    100 * time.Millisecond, // each node probes one peer per interval: found by then, given up by the next
+		probeTimeout:     40 * time.Millisecond,  // far above a LAN's round trip; leaves 60 ms for the detours
+		suspicionMult:    2,                      // 200 ms to take it back: ten gossip rounds, so that lost packets kill nobody
+		suspicionMaxMult: 1,                      // without confirmations to wait for there is nothing to shorten
+		awarenessMax:     2,                      // a node with problems of its own probes at half speed, not at an eighth: detection stays bounded
+		indirectChecks:   3,                      // one lossy link must not look like a dead node
+		gossipInterval:   20 * time.Millisecond,  // news reaches 32 nodes in three rounds
+		gossipToTheDead:  30 * time.Second,       // a node that was cut off for a moment hears that it is thought dead, and objects
+		gossipNodes:      3,                      // doubles what is known per round even when one is lost
+		retransmitMult:   4,                      // memberlist's own
+		pushPullInterval: 5 * time.Second,        // full comparison: cheap with tens of nodes, and mends what gossip lost
+		streamTimeout:    time.Second,            // three SYNs; a message that takes longer is out of date
+		deadNodeReclaim:  time.Second,            // a node comes back with another address: the signature says that it is it
+		rejoin:           time.Second,            // a healed cut is noticed in a second; memberlist never looks
+		patience:         time.Second,            // for the word of our leaving
+	},
+	WAN: {
+		probeInterval:    time.Second,            // round trips vary by hundreds of milliseconds
+		probeTimeout:     500 * time.Millisecond, // around the globe and back, with a queue on the way
+		suspicionMult:    4,                      // 4 s and more to take it back: a route that flaps is no death
+		suspicionMaxMult: 3,                      // and three times that without a second opinion
+		awarenessMax:     8,                      // memberlist's own
+		indirectChecks:   3,                      // another path may be open
+		gossipInterval:   200 * time.Millisecond, // below a round trip it would only repeat itself
+		gossipToTheDead:  60 * time.Second,       // cuts last longer
+		gossipNodes:      3,                      // as in a LAN
+		retransmitMult:   4,                      // memberlist's own
+		pushPullInterval: 30 * time.Second,       // memberlist's own
+		streamTimeout:    10 * time.Second,       // memberlist's own
+		deadNodeReclaim:  30 * time.Second,       // two that claim one name should not take turns quickly
+		rejoin:           time.Second,            // an attempt is one SYN
+		patience:         5 * time.Second,        // for the word of our leaving
+	},
+}
+
+func (p Preset) timing() (timing, error) {
+	if p == "" {
+		p = LAN
+	}
+	t, ok := presets[p]
+	if !ok {
+		return timing{}, fmt.Errorf("preset %q: want %s or %s", string(p), LAN, WAN)
+	}
+	return t, nil
+}
+
+func (t timing) apply(conf *memberlist.Config) {
+	conf.ProbeInterval, conf.ProbeTimeout = t.probeInterval, t.probeTimeout
+	conf.SuspicionMult, conf.SuspicionMaxTimeoutMult = t.suspicionMult, t.suspicionMaxMult
+	conf.AwarenessMaxMultiplier, conf.IndirectChecks = t.awarenessMax, t.indirectChecks
+	conf.GossipInterval, conf.GossipToTheDeadTime = t.gossipInterval, t.gossipToTheDead
+	conf.GossipNodes, conf.RetransmitMult = t.gossipNodes, t.retransmitMult
+	conf.PushPullInterval, conf.TCPTimeout = t.pushPullInterval, t.streamTimeout
+	conf.DeadNodeReclaimTime = t.deadNodeReclaim
+}

@@ -1,0 +1,79 @@
+package cluster
+
+import (
+	"errors"
+	"net/netip"
+	"time"
+)
+
+// rejoin looks for peers where they should be and are not: memberlist itself never comes back to
+// a node that was dead for a while, so that the two sides of a cut would stay apart.
+func (c *Cluster) rejoin(run *run) {
+	var configured []netip.AddrPort
+	if c.opts.Peers != nil {
+		configured = c.opts.Peers()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	missing := c.missing(configured)
+	for addr := range c.unreached {
+		if !missing[addr] {
+			delete(c.unreached, addr) // found, or no longer looked for
+		}
+	}
+	for addr := range missing {
+		if !c.joining[addr] && !c.left {
+			c.joining[addr] = true
+			run.work.Go(func() { c.join(run, addr) })
+		}
+	}
+}
+
+// missing returns the addresses where no peer is alive: configured ones, and those of the dead.
+func (c *Cluster) missing(configured []netip.AddrPort) map[netip.AddrPort]bool {
+	addrs := make(map[netip.AddrPort]bool)
+	for _, addr := range configured {
+		addrs[addr] = true
+	}
+	for _, p := range c.peers {
+		if p.Addr.IsValid() {
+			addrs[p.Addr] = true
+		}
+	}
+	for _, p := range c.peers {
+		if p.Alive {
+			delete(addrs, p.Addr)
+		}
+	}
+	delete(addrs, c.opts.Bind)
+	return addrs
+}
+
+// join exchanges member lists with whoever is at addr.
+func (c *Cluster) join(run *run, addr netip.AddrPort) {
+	_, err := run.list.Join([]string{addr.String()})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.joining, addr)
+	old, was := c.unreached[addr]
+	switch {
+	case err == nil:
+		delete(c.unreached, addr)
+	case run.ctx.Err() != nil:
+	case was:
+		old.Error = reason(err)
+		c.unreached[addr] = old
+	default:
+		c.unreached[addr] = Unreached{Addr: addr, Error: reason(err), Since: time.Now()}
+		c.log.Warn("peer not reached", "addr", addr, "err", reason(err))
+	}
+}
+
+// reason returns what went wrong without memberlist's bullet list around it: we asked for one
+// address.
+func reason(err error) string {
+	if inner := errors.Unwrap(err); inner != nil {
+		err = inner
+	}
+	return err.Error()
+}

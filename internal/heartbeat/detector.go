@@ -1,0 +1,131 @@
+package heartbeat
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"time"
+)
+
+// A Peer is another node as its frames describe it.
+type Peer struct {
+	Name         string
+	Life         uint64
+	LastHeard    time.Time // when its last frame arrived
+	Silent       bool      // nothing arrived for DeadAfter
+	SilentSince  time.Time // zero: is heard
+	HearsMe      bool      // its last frame said that it hears this life of us
+	HearsMeSince time.Time // when HearsMe became what it is
+	AbsentUntil  time.Time // it asked to be waited for; zero: it did not
+}
+
+// A detector knows who is heard. It has no clock: each call says what time it is.
+type detector struct {
+	self      uint64 // our id
+	life      uint32 // ours, low half
+	deadAfter time.Duration
+	hint      time.Duration
+	pause     time.Duration // between two looks: more means that we were not running
+
+	peers map[string]*tracked
+	last  time.Time // of the last look
+}
+
+type tracked struct {
+	Peer
+	id      uint64
+	counter uint64
+	grace   time.Time // not silent before
+}
+
+func newDetector(o Options) *detector {
+	return &detector{
+		self: nodeID(o.Node), life: uint32(o.Life), deadAfter: o.DeadAfter, hint: o.Hint,
+		pause: 2 * o.Interval, peers: make(map[string]*tracked),
+	}
+}
+
+// hear takes in a frame that arrived at a time. It says whether the frame is new, and whether it
+// changed anything but LastHeard.
+func (d *detector) hear(f *frame, at time.Time) (fresh, changed bool) {
+	p, ok := d.peers[f.name]
+	switch {
+	case !ok:
+		p = &tracked{Peer: Peer{Name: f.name, HearsMeSince: at}, id: nodeID(f.name)}
+		d.peers[f.name] = p
+	case f.life < p.Life, f.life == p.Life && f.counter <= p.counter:
+		return false, false
+	}
+	before := p.Peer
+	p.Life, p.counter, p.LastHeard = f.life, f.counter, at
+	p.Silent, p.SilentSince, p.AbsentUntil = false, time.Time{}, time.Time{}
+	if f.absence > 0 {
+		p.AbsentUntil = at.Add(f.absence)
+	}
+	if hears := d.heardBy(f); hears != p.HearsMe {
+		p.HearsMe, p.HearsMeSince = hears, at
+	}
+	return true, !ok || p.Life != before.Life || p.Silent != before.Silent || p.HearsMe != before.HearsMe ||
+		p.AbsentUntil.IsZero() != before.AbsentUntil.IsZero()
+}
+
+// heardBy says whether the sender hears this life of us. One that remembers an earlier life may
+// have sent the frame before we began: it could be a recording.
+func (d *detector) heardBy(f *frame) bool {
+	return slices.ContainsFunc(f.heard, func(h heard) bool { return h.id == d.self && h.life == d.life && h.lately })
+}
+
+// look finds out who fell silent. When we were not running ourselves, frames may wait to be read,
+// and everybody gets a moment more.
+func (d *detector) look(now time.Time) (changed bool) {
+	paused := !d.last.IsZero() && now.Sub(d.last) > d.pause
+	d.last = now
+	for _, p := range d.peers {
+		if paused && !p.Silent {
+			p.grace = now.Add(d.pause)
+		}
+		if !p.Silent && !now.Before(p.deadline(d.deadAfter)) {
+			p.Silent, p.SilentSince, changed = true, now, true
+		}
+	}
+	return changed
+}
+
+func (p *tracked) deadline(deadAfter time.Duration) time.Time {
+	if at := p.LastHeard.Add(deadAfter); at.After(p.grace) {
+		return at
+	}
+	return p.grace
+}
+
+// next returns when the next peer falls silent; zero: none does.
+func (d *detector) next() (at time.Time) {
+	for _, p := range d.peers {
+		if deadline := p.deadline(d.deadAfter); !p.Silent && (at.IsZero() || deadline.Before(at)) {
+			at = deadline
+		}
+	}
+	return at
+}
+
+// report returns what our frames say about the peers. With too many of them, those heard last go
+// first.
+func (d *detector) report(now time.Time) []heard {
+	peers := slices.SortedFunc(maps.Values(d.peers), func(a, b *tracked) int {
+		return cmp.Or(b.LastHeard.Compare(a.LastHeard), cmp.Compare(a.Name, b.Name))
+	})
+	var out []heard
+	for _, p := range peers[:min(len(peers), maxHeard)] {
+		out = append(out, heard{id: p.id, life: uint32(p.Life), lately: now.Sub(p.LastHeard) < d.hint})
+	}
+	return out
+}
+
+// snapshot returns the peers sorted by name.
+func (d *detector) snapshot() []Peer {
+	var out []Peer
+	for _, name := range slices.Sorted(maps.Keys(d.peers)) {
+		out = append(out, d.peers[name].Peer)
+	}
+	return out
+}
