@@ -16,11 +16,13 @@ const (
 	exitConfig      = 3 // a configuration file is invalid
 	exitDegraded    = 4 // lbd runs and reports problems
 	exitUnreachable = 5 // nobody answers on the daemon's socket
+	exitUnfinished  = 6 // what was waited for did not happen in time; it goes on
+	exitLastNode    = 7 // nobody else would take new flows
 )
 
 // exitCodes is what every help text ends with.
 const exitCodes = `Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid configuration, 4 lbd reports
-problems, 5 lbd is not reachable.`
+problems, 5 lbd is not reachable, 6 not finished in time, 7 the last node would be drained.`
 
 // A usageError is about the command line.
 type usageError struct{ error }
@@ -30,8 +32,12 @@ func (e usageError) Unwrap() error { return e.error }
 // errDegraded ends a status that was printed and shows problems: there is nothing to add.
 var errDegraded = errors.New("degraded")
 
+// errUnfinished ends a wait whose time is over, or that the user interrupted.
+var errUnfinished = errors.New("not finished")
+
 func exitCode(err error) int {
 	_, usage := errors.AsType[usageError](err)
+	answer, _ := errors.AsType[*control.Error](err)
 	switch {
 	case err == nil:
 		return exitOK
@@ -43,6 +49,10 @@ func exitCode(err error) int {
 		return exitDegraded
 	case errors.Is(err, control.ErrUnreachable):
 		return exitUnreachable
+	case errors.Is(err, errUnfinished):
+		return exitUnfinished
+	case answer != nil && answer.Message == control.ErrLastNode.Message:
+		return exitLastNode
 	}
 	return exitFailed
 }

@@ -49,7 +49,7 @@ func manual(root *cobra.Command) string {
 	writeFlags(&page, root.PersistentFlags())
 	macro(".SH COMMANDS")
 	for _, cmd := range commands(root)[1:] {
-		if cmd.HasSubCommands() || cmd.Hidden {
+		if cmd.Hidden || cmd.HasSubCommands() && cmd.Name() != "nodes" { // which lists by itself
 			continue
 		}
 		macro(".SS %s", roff(strings.TrimPrefix(strings.TrimSuffix(cmd.UseLine(), " [flags]"), "lbctl ")))
@@ -70,6 +70,8 @@ func manual(root *cobra.Command) string {
 		{exitConfig, "A configuration file is invalid."},
 		{exitDegraded, "lbd reports problems (status only)."},
 		{exitUnreachable, "Nobody answers on the socket of lbd, or it may not be used."},
+		{exitUnfinished, "What was waited for did not happen in time; it goes on."},
+		{exitLastNode, "No other node would take new flows; see nodes drain."},
 	} {
 		macro(".TP\n.B %d", code.code)
 		text(code.meaning)
@@ -90,9 +92,12 @@ func writeFlags(page *bytes.Buffer, flags *pflag.FlagSet) {
 		if flag.Shorthand != "" {
 			name = "-" + flag.Shorthand + ", " + name
 		}
-		fmt.Fprintf(page, ".TP\n\\fB%s\\fR \\fI%s\\fR\n%s", roff(name), roff(value), roff(usage))
+		if value != "" {
+			value = " \\fI" + roff(value) + "\\fR"
+		}
+		fmt.Fprintf(page, ".TP\n\\fB%s\\fR%s\n%s", roff(name), value, roff(usage))
 		switch flag.DefValue {
-		case "", "0", "0s":
+		case "", "0", "0s", "false":
 			fmt.Fprint(page, ".\n")
 		default:
 			fmt.Fprintf(page, " (default %s).\n", roff(strings.Trim(flag.DefValue, "[]")))

@@ -23,7 +23,8 @@ func (a *app) root() *cobra.Command {
 		Short: "Look at and operate a node of a load-balanced cluster",
 		Long: `lbctl asks the lbd of this machine, or reads the maps in the kernel that serve its traffic.
 
-  status, vips, services, nodes, config   ask lbd over its socket
+  status, vips, services, nodes, config, events
+                                          ask lbd over its socket
   maps, trace, owner, drops               read the pinned maps as root, with lbd running or not
 
 ` + exitCodes,
@@ -42,6 +43,7 @@ func (a *app) root() *cobra.Command {
 		dropsCommand(a),
 		demoCommand(a),
 		demoWebCommand(),
+		eventsCommand(a),
 		completionCommand(a),
 		versionCommand(a),
 	)

@@ -63,6 +63,13 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 	if status.Config.LastError != "" {
 		s.line("            newest version refused: %s", firstLine(status.Config.LastError))
 	}
+	if g := status.Agreement; g != nil {
+		agreed := s.paint(green, "all nodes agree")
+		if !g.Agreed {
+			agreed = s.paint(yellow, "nodes do not agree yet")
+		}
+		s.line("view        %s, %s; %d buckets moving; partition policy %s", g.Fingerprint, agreed, g.Moving, g.Partition)
+	}
 	s.line("")
 	s.table([]string{"INTERFACE", "MODE", " PROGRAM"}, rows(status.Attach, func(at control.Attachment) []string {
 		return []string{at.Interface, at.Mode, fmt.Sprint(at.ProgramID)}

@@ -63,6 +63,21 @@ func (c *Client) Reload(ctx context.Context) (*ReloadResult, error) {
 	return ask[*ReloadResult](ctx, c, http.MethodPost, "/v1/config/reload", nil)
 }
 
+// Admin asks for a change of what operators decide about a node.
+func (c *Client) Admin(ctx context.Context, request AdminRequest) error {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	_, err = c.get(ctx, http.MethodPost, "/v1/nodes", body)
+	return err
+}
+
+// Events asks for what happened after the event of that number, oldest first.
+func (c *Client) Events(ctx context.Context, after uint64) ([]Event, error) {
+	return ask[[]Event](ctx, c, http.MethodGet, fmt.Sprintf("/v1/events?after=%d", after), nil)
+}
+
 func ask[T any](ctx context.Context, c *Client, method, path string, body []byte) (T, error) {
 	var result T
 	answer, err := c.get(ctx, method, path, body)

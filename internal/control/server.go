@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/config"
@@ -16,6 +18,9 @@ import (
 // maxFile bounds what is read of a candidate configuration. The parser's own limit is lower, and
 // its message says more.
 const maxFile = 4 << 20
+
+// maxAdmin bounds what is read of a request about a node.
+const maxAdmin = 64 << 10
 
 // stopTime is how long requests may take to end when the daemon stops.
 const stopTime = 2 * time.Second
@@ -27,6 +32,8 @@ type Backend struct {
 	ConfigYAML func() []byte // the configuration in force, defaults filled in
 	ConfigDiff func(candidate []byte) ([]config.Change, error)
 	Reload     func(context.Context) (ReloadResult, error)
+	Admin      func(context.Context, AdminRequest) error
+	Events     func(after uint64) []Event // newer than that number, oldest first
 }
 
 // Handler serves the routes of the socket.
@@ -39,6 +46,8 @@ func (b Backend) Handler() http.Handler {
 		{http.MethodGet, "/v1/config", b.config},
 		{http.MethodPost, "/v1/config/diff", b.diff},
 		{http.MethodPost, "/v1/config/reload", b.reload},
+		{http.MethodPost, "/v1/nodes", b.admin},
+		{http.MethodGet, "/v1/events", b.events},
 	}
 	mux := http.NewServeMux()
 	for _, route := range routes {
@@ -93,6 +102,33 @@ func (b Backend) reload(w http.ResponseWriter, r *http.Request) error {
 	}
 	result.Changes = list(result.Changes)
 	return writeJSON(w, result)
+}
+
+func (b Backend) admin(w http.ResponseWriter, r *http.Request) error {
+	var request AdminRequest
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAdmin))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&request); err != nil {
+		return &Error{Code: http.StatusBadRequest, Message: "understand the request: " + err.Error()}
+	}
+	if err := request.check(); err != nil {
+		return &Error{Code: http.StatusBadRequest, Message: err.Error()}
+	}
+	if err := b.Admin(r.Context(), request); err != nil {
+		return err
+	}
+	return writeJSON(w, struct{}{})
+}
+
+func (b Backend) events(w http.ResponseWriter, r *http.Request) error {
+	var after uint64
+	if text := r.URL.Query().Get("after"); text != "" {
+		var err error
+		if after, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return &Error{Code: http.StatusBadRequest, Message: fmt.Sprintf("after: %q is no number", text)}
+		}
+	}
+	return writeJSON(w, list(b.Events(after)))
 }
 
 func writeJSON(w http.ResponseWriter, value any) error {

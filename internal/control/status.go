@@ -19,11 +19,21 @@ type Status struct {
 	Node       string       `json:"node"`       // this machine's name in the cluster
 	Generation uint64       `json:"generation"` // number of the state that was applied last
 	Config     ConfigStatus `json:"config"`
-	Attach     []Attachment `json:"attach"`   // by interface
-	VIPs       []VIP        `json:"vips"`     // by address
-	Services   []Service    `json:"services"` // by VIP and name
-	Nodes      []Node       `json:"nodes"`    // by name
-	Drift      []string     `json:"drift"`    // what somebody else changed on this machine, by text
+	Attach     []Attachment `json:"attach"`              // by interface
+	VIPs       []VIP        `json:"vips"`                // by address
+	Services   []Service    `json:"services"`            // by VIP and name
+	Nodes      []Node       `json:"nodes"`               // by name
+	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
+	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
+}
+
+// An Agreement says how far the nodes know the same and hold what they should.
+type Agreement struct {
+	Fingerprint string `json:"fingerprint"` // of what this node knows, hexadecimal
+	Agreed      bool   `json:"agreed"`      // all nodes that are up report the same fingerprint
+	Moving      int    `json:"moving"`      // buckets of this node that are on their way to or from another
+	Partition   string `json:"partition"`   // any, majority or witness
+	LeaseEnds   string `json:"lease_ends"`  // how long new flows are taken without renewal; "never" without peers
 }
 
 // A ConfigStatus says which file is in force.
@@ -82,7 +92,22 @@ type Node struct {
 	Addresses []netip.Addr `json:"addresses"`
 	Weight    int          `json:"weight"`
 	Local     bool         `json:"local"`
-	Share     float64      `json:"share"` // 0..1 of all buckets of all services
+	Share     float64      `json:"share"`            // 0..1 of all buckets of all services
+	Member    *Member      `json:"member,omitempty"` // nil without membership
+}
+
+// A Member is a node as membership sees it.
+type Member struct {
+	State       string    `json:"state"` // joining, active, draining or down
+	Since       time.Time `json:"since"` // when it got into that state
+	Life        uint64    `json:"life"`  // number of its lbd's starts
+	Version     string    `json:"version"`
+	Connections int       `json:"connections"` // TCP connections to VIPs, as it counted last
+	Held        int       `json:"held"`        // buckets whose new flows it takes, of all tables
+	Agrees      bool      `json:"agrees"`      // it knows what this node knows
+	Draining    bool      `json:"draining"`    // an operator said so
+	Sick        []string  `json:"sick"`        // services whose checks fail there
+	Problem     string    `json:"problem,omitempty"`
 }
 
 // sorted returns a copy in the order that the fields promise, with empty lists where there were

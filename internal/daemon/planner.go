@@ -32,6 +32,7 @@ type planner struct {
 	applier *reconcile.Applier
 	asks    chan ask
 	changes chan netmon.Event
+	events  history
 
 	builder    desired.Builder
 	cfg        *config.Config
@@ -189,6 +190,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 		}
 		return control.ReloadResult{}, fmt.Errorf("apply the new file (the old one stays in force): %w", err)
 	}
+	p.events.add(control.Event{Kind: "config", Node: p.cfg.Node, What: fmt.Sprintf("%d changes of the configuration are in force", len(changes))})
 	p.opts.Log.Info("configuration reloaded", "changes", len(changes), "gen", p.generation)
 	return control.ReloadResult{Generation: p.generation, Changes: changes}, nil
 }

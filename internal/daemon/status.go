@@ -34,6 +34,8 @@ func (p *planner) backend() control.Backend {
 			return changes, nil
 		},
 		Reload: p.reload,
+		Admin:  p.admin,
+		Events: p.events.after,
 	}
 }
 
