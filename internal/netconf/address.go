@@ -13,7 +13,8 @@ import (
 
 // addVIP adds an address that takes packets but does not become the source of our own, as their
 // replies would go to another node. For IPv4 the scope host does it. IPv6 has no such scope; a
-// deprecated address is only used when the node has no other of the needed scope.
+// deprecated address is only used when the node has no other of the needed scope, and then
+// ownSources keeps the kernel from looking on lo.
 func addVIP(index int, vip netip.Addr) error {
 	addr := hostAddress(index, vip)
 	if vip.Is6() {
@@ -28,8 +29,8 @@ func addVIP(index int, vip netip.Addr) error {
 // scope, and for IPv6 its being a group, keep it from becoming a source.
 //
 // An IPv6 address goes when the interface is switched off, but the kernel does not leave the
-// group then (seen on 6.18): EADDRINUSE says that it is still a member. That also means that such
-// a join can only end with the interface.
+// group then (seen on 6.18): EADDRINUSE says that it is still a member, or thinks so, see member.
+// That also means that such a join can only end with the interface.
 func addGroup(index int, group netip.Addr) error {
 	addr := hostAddress(index, group)
 	addr.Flags |= unix.IFA_F_MCAUTOJOIN

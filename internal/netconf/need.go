@@ -38,6 +38,9 @@ func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
 		for _, s := range settings(vip.Addr) {
 			n.items = append(n.items, item{kindSysctl, ifname, s.name})
 		}
+		if vip.Addr.Is6() && !now.ownGlobal6(vips) {
+			n.items = append(n.items, item{kindSysctl, ifname, ownSources().name})
+		}
 		n.items = append(n.items, item{kindFilter, ifname, vip.MAC.String()})
 		if vip.Group.IsValid() {
 			n.items = append(n.items, item{kindGroup, ifname, vip.Group.String()})
@@ -49,6 +52,14 @@ func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
 		needs = append(needs, n)
 	}
 	return needs, errors.Join(errs...)
+}
+
+// ownGlobal6 says whether this machine has an IPv6 address of its own that it can use beyond the
+// link. The kernel prefers such a one, wherever it is, to VIPs, which are deprecated.
+func (now *snapshot) ownGlobal6(vips []lb.VIP) bool {
+	return slices.ContainsFunc(now.usable6, func(a netip.Addr) bool {
+		return !slices.ContainsFunc(vips, func(v lb.VIP) bool { return v.Addr == a })
+	})
 }
 
 // solicitedNode is the group that solicitations for an address go to, RFC 4291 section 2.7.1. The

@@ -19,15 +19,17 @@ type Want struct {
 	VIPs []lb.VIP
 }
 
-// A Host is this machine's network configuration as far as it is ours. It keeps nothing in memory.
+// A Host is this machine's network configuration as far as it is ours. What it holds is in the
+// kernel and in the state file; members are the exception. It is not safe for concurrent use.
 type Host struct {
 	statePath string
+	members   map[item]member
 }
 
 // New returns a Host that records in the file at statePath what it added. The file belongs on a
 // file system that a reboot empties; one that does not is harmless.
 func New(statePath string) *Host {
-	return &Host{statePath: statePath}
+	return &Host{statePath: statePath, members: make(map[item]member)}
 }
 
 // Set makes the machine hold exactly what want says. It adds what is missing, whoever removed it,
@@ -68,5 +70,6 @@ func (h *Host) apply(ctx context.Context, now *snapshot, needs []need) error {
 	for _, n := range needs {
 		errs = append(errs, n.add(ctx, added))
 	}
+	errs = append(errs, h.keepMembers(now, needs, added))
 	return errors.Join(append(errs, rec.save())...)
 }

@@ -14,10 +14,11 @@ import (
 
 // A snapshot is what the kernel holds at one time, sysctls excepted.
 type snapshot struct {
-	index  map[string]int // of interfaces by name
-	name   map[int]string
-	held   map[item]bool // addresses of all interfaces, groups and filters
-	joined map[item]bool // groups that somebody on this machine joined
+	index   map[string]int // of interfaces by name
+	name    map[int]string
+	held    map[item]bool // addresses of all interfaces, groups and filters
+	joined  map[item]bool // groups that somebody on this machine joined
+	usable6 []netip.Addr  // IPv6 addresses of global scope that connections may come from
 }
 
 func observe() (*snapshot, error) {
@@ -49,8 +50,10 @@ func (now *snapshot) inspect(it item, rec *record) (found string, ok bool, err e
 		}
 		return found, it.setting().satisfied(found), nil
 	}
-	// Our group without its address: see addGroup.
-	return "", now.held[it] || it.Kind == kindGroup && now.joined[it] && rec.has(it), nil
+	if it.isGroup6() { // the address may be gone and the group not, see addGroup, or the other way round
+		return "", now.joined[it] && (now.held[it] || rec.has(it)), nil
+	}
+	return "", now.held[it], nil
 }
 
 // mayHold says whether removing the item makes sense: one that was noted may never have come
@@ -66,6 +69,10 @@ func (now *snapshot) readAddresses() error {
 	}
 	for _, a := range addrs {
 		ip, _ := netip.AddrFromSlice(a.IP)
+		const unusable = unix.IFA_F_TENTATIVE | unix.IFA_F_DADFAILED | unix.IFA_F_DEPRECATED
+		if ip.Is6() && ip.IsGlobalUnicast() && a.Flags&unusable == 0 {
+			now.usable6 = append(now.usable6, ip)
+		}
 		kind := kindAddress
 		if a.Flags&unix.IFA_F_MCAUTOJOIN != 0 {
 			kind = kindGroup

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -17,6 +18,11 @@ type setting struct {
 	value   string
 	atLeast bool // larger values are stricter and stay
 }
+
+// ownSources makes IPv6 connections that leave by an interface take their source from that interface
+// only. It is for nodes without a global IPv6 address of their own: the next best address would be
+// a VIP. Others may have theirs on lo, and keep it.
+func ownSources() setting { return setting{"ipv6/use_oif_addrs_only", "1", false} }
 
 // settings returns what an interface needs for VIPs of the address's family.
 func settings(vip netip.Addr) []setting {
@@ -36,11 +42,10 @@ func settings(vip netip.Addr) []setting {
 
 // setting returns what a sysctl item is to be.
 func (it item) setting() setting {
-	for _, any := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
-		for _, s := range settings(any) {
-			if s.name == it.Name {
-				return s
-			}
+	known := slices.Concat(settings(netip.IPv4Unspecified()), settings(netip.IPv6Unspecified()))
+	for _, s := range append(known, ownSources()) {
+		if s.name == it.Name {
+			return s
 		}
 	}
 	return setting{name: it.Name}

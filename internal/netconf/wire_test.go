@@ -8,9 +8,11 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/mdlayher/packet"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -358,4 +360,130 @@ func TestAnInterfaceWithoutUnicastFilterIsNamed(t *testing.T) {
 		t.Errorf("the other vip: %q", drifts)
 	}
 	n.withdraw(t)
+}
+
+// IPv6 goes from an interface whose MTU is too small for it, and every membership with it. The
+// kernel's own socket does not notice, and would never join again.
+func TestGroupsThatTheKernelLostAreRepaired(t *testing.T) {
+	n := newNode(t)
+	vips := []lb.VIP{vip6, group6}
+	var h *netconf.Host
+	lbd := func(fn func() error) {
+		t.Helper()
+		if err := n.Do(fn); err != nil {
+			t.Fatal(err)
+		}
+	}
+	drifts := func() (lines []string) {
+		t.Helper()
+		lbd(func() error {
+			found, err := h.Check(t.Context(), netconf.Want{VIPs: vips})
+			for _, d := range found {
+				lines = append(lines, d.String())
+			}
+			return err
+		})
+		return lines
+	}
+	groups := []string{
+		"ff0200000000000000000001ff000080", "ff0200000000000000000001ff000081", "ff0500000000000000000000bf000081",
+	}
+	h = netconf.New(n.state)
+	set := func() error { return h.Set(t.Context(), netconf.Want{VIPs: vips}) }
+	lbd(set)
+	for range 2 { // what lbd itself holds is lost the same way
+		for _, mtu := range []int{1000, 1500} {
+			lbd(func() error {
+				link, err := netlink.LinkByName("eth0")
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetMTU(link, mtu)
+			})
+		}
+		want := []string{
+			"interface eth0: group ff02::1:ff00:80: missing, should be present",
+			"interface eth0: group ff05::bf00:81: missing, should be present",
+			"interface eth0: group ff02::1:ff00:81: missing, should be present",
+		}
+		if diff := cmp.Diff(want, slices.DeleteFunc(drifts(), func(l string) bool { return strings.HasPrefix(l, "sysctl") })); diff != "" {
+			t.Errorf("drifts of lost groups (-want +got):\n%s", diff)
+		}
+		lbd(set)
+		if found := drifts(); found != nil {
+			t.Errorf("drifts after the repair: %q", found)
+		}
+		for _, group := range groups {
+			if found := n.proc(t, "igmp6", "eth0", group); len(found) != 1 {
+				t.Errorf("igmp6 of %s: %v", group, found)
+			}
+		}
+		if found := n.proc(t, "dev_mcast", "eth0", "3333ff000080"); len(found) != 1 {
+			t.Errorf("dev_mcast: %v, want the solicited-node group", found)
+		}
+	}
+	lbd(func() error { return h.Withdraw(t.Context()) })
+	for _, group := range groups {
+		if found := n.proc(t, "igmp6", "eth0", group); found != nil {
+			t.Errorf("igmp6 of %s after withdrawal: %v", group, found)
+		}
+	}
+}
+
+// A node that has no global IPv6 address but the VIP does not use it: what it connects to would
+// answer another node.
+func TestTheIPv6VIPIsNoSourceEvenWithoutAnotherAddress(t *testing.T) {
+	n := newNode(t)
+	own := netip.MustParsePrefix("2001:db8::1/64")
+	if err := n.DelAddr("eth0", own); err != nil {
+		t.Fatal(err)
+	}
+	n.set(t, vip6)
+	err := n.Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		dst := &net.IPNet{IP: netip.MustParseAddr("2001:db8::").AsSlice(), Mask: net.CIDRMask(64, 128)}
+		return netlink.RouteAdd(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := n.client.Listen(t.Context(), "tcp", "[2001:db8::9]:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	source := func() netip.Addr {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		c, err := n.Dial(ctx, "tcp", "[2001:db8::9]:80")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		return netip.MustParseAddrPort(c.LocalAddr().String()).Addr()
+	}
+	if got := source(); !got.IsLinkLocalUnicast() {
+		t.Errorf("the connection comes from %s, not from the interface's link-local address", got)
+	}
+
+	// with an address of its own the node is left as it was, wherever that address is
+	if err := n.Addr("lo", netip.MustParsePrefix("2001:db8:1::1/128")); err != nil {
+		t.Fatal(err)
+	}
+	n.set(t, vip6)
+	if value, err := n.Sysctl("net.ipv6.conf.eth0.use_oif_addrs_only"); err != nil || value != "0" {
+		t.Errorf("use_oif_addrs_only is %s, %v, with an address to prefer on lo", value, err)
+	}
+	c, err := n.Dial(t.Context(), "udp", "[2001:db8::9]:80")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if got := netip.MustParseAddrPort(c.LocalAddr().String()).Addr(); got != netip.MustParseAddr("2001:db8:1::1") {
+		t.Errorf("the connection comes from %s, not from the node's address on lo", got)
+	}
 }
