@@ -123,12 +123,15 @@ exit code 3, and the configuration in force stays.`,
 }
 
 func configShowCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var showSeed bool
+	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Print the configuration in force",
 		Long: `Prints the configuration that lbd has in force as a file, with every default filled in. With
--o json the same as JSON.`,
+-o json the same as JSON. The seed is hidden, as who knows it can choose a node; for "config diff"
+<hidden> is the seed in force. Root may see it, and needs to for a file that lbd can start from.`,
 		Example: `  lbctl config show
+  lbctl config show --show-seed > lb.yaml
   lbctl config show -o json | jq .nodes`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -136,7 +139,7 @@ func configShowCommand(a *app) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			text, err := client.Config(cmd.Context())
+			text, err := client.Config(cmd.Context(), showSeed)
 			if err != nil {
 				return err
 			}
@@ -151,6 +154,8 @@ func configShowCommand(a *app) *cobra.Command {
 			return writeJSON(a.Stdout, value)
 		},
 	}
+	cmd.Flags().BoolVar(&showSeed, "show-seed", false, "show the cluster's seed; needs root")
+	return cmd
 }
 
 func changesText(s *screen, changes []config.Change) {

@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
@@ -66,7 +67,12 @@ func configDaemon(t *testing.T) (socket string) {
 		t.Fatal(err)
 	}
 	return fakeDaemon(t, control.Backend{
-		ConfigYAML: inForce.YAML,
+		ConfigYAML: func(seed bool) []byte {
+			if seed {
+				return inForce.YAML()
+			}
+			return inForce.PublicYAML()
+		},
 		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
 			next, err := config.ParseFor("n1", "candidate", candidate)
 			if err != nil {
@@ -134,13 +140,18 @@ func TestReloadShowsWhatChanged(t *testing.T) {
 
 func TestShowPrintsTheConfigurationInForce(t *testing.T) {
 	socket := configDaemon(t)
-	got := lbctl(t, nil, "config", "show", "--socket", socket)
+	got := lbctl(t, nil, "config", "show", "--show-seed", "--socket", socket)
 	parsed, err := config.ParseFor("n1", "lb.yaml", []byte(got.Stdout))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(parsed.YAML()) != got.Stdout {
 		t.Error("what is shown is not what is in force")
+	}
+	hidden := lbctl(t, nil, "config", "show", "--socket", socket)
+	seed := []byte(hex.EncodeToString(parsed.Seed[:]))
+	if hidden.Stdout != string(bytes.ReplaceAll(parsed.YAML(), seed, []byte("<hidden>"))) {
+		t.Errorf("without --show-seed:\n%s", hidden.Stdout)
 	}
 	golden(t, "config-show-json", lbctl(t, nil, "config", "show", "--socket", socket, "-o", "json").Stdout)
 }

@@ -48,9 +48,14 @@ func (c *Client) Status(ctx context.Context) (*Status, error) {
 	return ask[*Status](ctx, c, http.MethodGet, "/v1/status", nil)
 }
 
-// Config asks for the configuration in force, as YAML with all defaults filled in.
-func (c *Client) Config(ctx context.Context) ([]byte, error) {
-	return c.get(ctx, http.MethodGet, "/v1/config", nil)
+// Config asks for the configuration in force, as YAML with all defaults filled in. Its seed is shown
+// to root alone; without it there is config.HiddenSeed.
+func (c *Client) Config(ctx context.Context, seed bool) ([]byte, error) {
+	path := "/v1/config"
+	if seed {
+		path += "?" + seedParameter
+	}
+	return c.get(ctx, http.MethodGet, path, nil)
 }
 
 // Diff asks what a candidate file would change.

@@ -29,7 +29,7 @@ const stopTime = 2 * time.Second
 // from several goroutines. An error that holds config.Errors is reported with their positions.
 type Backend struct {
 	Status     func(context.Context) (Status, error)
-	ConfigYAML func() []byte // the configuration in force, defaults filled in
+	ConfigYAML func(seed bool) []byte // the configuration in force, defaults filled in
 	ConfigDiff func(candidate []byte) ([]config.Change, error)
 	Reload     func(context.Context) (ReloadResult, error)
 	Admin      func(context.Context, AdminRequest) error
@@ -73,11 +73,6 @@ func (b Backend) status(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return writeJSON(w, status.sorted())
-}
-
-func (b Backend) config(w http.ResponseWriter, _ *http.Request) error {
-	send(w, http.StatusOK, "application/yaml", b.ConfigYAML())
-	return nil
 }
 
 func (b Backend) diff(w http.ResponseWriter, r *http.Request) error {
@@ -162,6 +157,7 @@ func writeError(w http.ResponseWriter, err error) {
 func Serve(ctx context.Context, listener net.Listener, handler http.Handler, log *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
+		ConnContext:       withPeer,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),

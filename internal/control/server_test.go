@@ -85,7 +85,7 @@ func TestAStatusArrivesSortedAndWithoutNulls(t *testing.T) {
 func TestEachRequestReachesItsFunction(t *testing.T) {
 	changes := []config.Change{{}}
 	path := serve(t, Backend{
-		ConfigYAML: func() []byte { return []byte("cluster: demo\n") },
+		ConfigYAML: func(bool) []byte { return []byte("cluster: demo\n") },
 		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
 			if string(candidate) != "cluster: other\n" {
 				return nil, fmt.Errorf("the candidate is %q", candidate)
@@ -96,7 +96,7 @@ func TestEachRequestReachesItsFunction(t *testing.T) {
 	})
 	client := dial(t, path)
 
-	text, err := client.Config(t.Context())
+	text, err := client.Config(t.Context(), false)
 	if string(text) != "cluster: demo\n" || err != nil {
 		t.Errorf("config: %q, %v", text, err)
 	}

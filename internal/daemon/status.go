@@ -21,22 +21,30 @@ func (p *planner) backend() control.Backend {
 			}
 			return status, err
 		},
-		ConfigYAML: func() (text []byte) {
-			_ = p.within(context.Background(), func() { text = p.cfg.YAML() })
-			return text
+		ConfigYAML: func(seed bool) []byte {
+			if seed {
+				return p.inForce().YAML()
+			}
+			return p.inForce().PublicYAML()
 		},
-		ConfigDiff: func(candidate []byte) (changes []config.Change, err error) {
-			fresh, err := config.Parse("candidate", candidate)
+		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
+			inForce := p.inForce()
+			fresh, err := inForce.ParseShown("candidate", candidate)
 			if err != nil {
 				return nil, err
 			}
-			_ = p.within(context.Background(), func() { changes = config.Diff(p.cfg, fresh) })
-			return changes, nil
+			return config.Diff(inForce, fresh), nil
 		},
 		Reload: p.reload,
 		Admin:  p.admin,
 		Events: p.events.after,
 	}
+}
+
+// inForce returns the configuration, which nobody changes: a reload makes another one.
+func (p *planner) inForce() (cfg *config.Config) {
+	_ = p.within(context.Background(), func() { cfg = p.cfg }) // its context does not end
+	return cfg
 }
 
 func (p *planner) status() (control.Status, error) {
