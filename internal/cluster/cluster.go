@@ -99,12 +99,16 @@ func (c *Cluster) Run(ctx context.Context) error {
 
 	rejoin := time.NewTicker(c.timing.rejoin)
 	defer rejoin.Stop()
+	ask := time.NewTicker(c.timing.challenge)
+	defer ask.Stop()
 	c.rejoin(run)
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case <-rejoin.C:
 			c.rejoin(run)
+		case <-ask.C:
+			c.askAgain()
 		case <-c.wake:
 			c.tell(ctx)
 		}
@@ -196,7 +200,7 @@ func (c *Cluster) Forget(name string) error {
 	switch {
 	case !ok && name != c.opts.Node:
 		return fmt.Errorf("forget %s: %w", name, ErrUnknownPeer)
-	case ok && p.Alive:
+	case ok && p.gossip:
 		return fmt.Errorf("forget %s: it is alive", name)
 	case ok && p.outbox != nil:
 		close(p.outbox)

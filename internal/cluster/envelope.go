@@ -16,8 +16,19 @@ const (
 	envelopeContext = "lb message 1\x00"
 )
 
+// A kind says what a payload is.
+type kind uint8
+
+const (
+	userMessage kind = iota
+	challenge        // a number for the peer to repeat
+	answer           // the number
+	kindCount
+)
+
 // An envelope is what travels: a message for one life of one node, from one life of another.
 type envelope struct {
+	kind      kind
 	cluster   string
 	from, to  string
 	fromLife  uint64
@@ -30,8 +41,8 @@ type envelope struct {
 
 // seal returns the bytes of a signed envelope.
 func (e *envelope) seal(key ed25519.PrivateKey) []byte {
-	b := make([]byte, 0, 1+3*256+3*8+4+len(e.payload)+ed25519.SignatureSize)
-	b = append(b, envelopeVersion)
+	b := make([]byte, 0, 2+3*256+3*8+4+len(e.payload)+ed25519.SignatureSize)
+	b = append(b, envelopeVersion, byte(e.kind))
 	b = appendString8(b, e.cluster)
 	b = appendString8(b, e.from)
 	b = binary.BigEndian.AppendUint64(b, e.fromLife)
@@ -50,7 +61,10 @@ func parseEnvelope(b []byte) (*envelope, error) {
 	if v := r.uint8(); r.err == nil && v != envelopeVersion {
 		return nil, fmt.Errorf("version %d, want %d", v, envelopeVersion)
 	}
-	e := &envelope{cluster: string(r.bytes8()), from: string(r.bytes8())}
+	e := &envelope{kind: kind(r.uint8()), cluster: string(r.bytes8()), from: string(r.bytes8())}
+	if e.kind >= kindCount {
+		return nil, fmt.Errorf("kind %d", e.kind)
+	}
 	e.fromLife = r.uint64()
 	e.to = string(r.bytes8())
 	e.toLife = r.uint64()

@@ -2,7 +2,9 @@ package cluster
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"time"
 
@@ -79,6 +81,10 @@ func (c *Cluster) begin(p *peer, life uint64) {
 		return
 	}
 	p.Life, p.seen = life, window{}
+	c.setAlive(p, false)
+	if p.gossip {
+		c.doubt(p)
+	}
 	c.unsaved = true
 	c.nudge()
 }
@@ -114,9 +120,57 @@ func (g gossip) note(n *memberlist.Node, alive bool) {
 	if err != nil || !ok {
 		return // forgotten since
 	}
-	p.Addr, p.Alive, p.Since, p.Version, p.Meta = addrOf(n), alive, time.Now(), meta.version, meta.extra
-	g.queue = append(g.queue, event{changed: new(p.copy())})
-	g.nudge()
+	p.Addr, p.Version, p.Meta = addrOf(n), meta.version, meta.extra
+	if alive && !p.gossip {
+		p.gossip = true
+		g.doubt(p)
+	} else if !alive {
+		p.gossip = false
+		g.setAlive(p, false)
+	}
+}
+
+// doubt asks a peer that gossip calls alive to show that it is: a claim may be a recording.
+func (c *Cluster) doubt(p *peer) {
+	p.nonce = rand.Uint64() | 1 // not 0
+	c.ask(p)
+}
+
+// ask sends the challenge; it is sent again until it is answered.
+func (c *Cluster) ask(p *peer) {
+	if c.running != nil {
+		// A full outbox is as good as a lost challenge.
+		_ = c.post(p, challenge, binary.BigEndian.AppendUint64(nil, p.nonce))
+	}
+}
+
+// askAgain challenges all that have not answered.
+func (c *Cluster) askAgain() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range c.peers {
+		if p.gossip && p.nonce != 0 {
+			c.ask(p)
+		}
+	}
+}
+
+// answered takes in an answer.
+func (c *Cluster) answered(p *peer, payload []byte) {
+	if len(payload) == 8 && p.gossip && p.nonce != 0 && binary.BigEndian.Uint64(payload) == p.nonce {
+		p.nonce = 0
+		c.setAlive(p, true)
+	}
+}
+
+// setAlive tells when a peer came or went.
+func (c *Cluster) setAlive(p *peer, alive bool) {
+	if p.Alive == alive {
+		return
+	}
+	p.Alive, p.Since = alive, time.Now()
+	c.queue = append(c.queue, event{changed: new(p.copy())})
+	c.nudge()
 }
 
 func addrOf(n *memberlist.Node) netip.AddrPort {

@@ -41,30 +41,37 @@ func (c *Cluster) Send(to string, message []byte) error {
 		return ErrNotRunning
 	}
 	if to != "" {
-		return c.post(to, message)
+		p, ok := c.peers[to]
+		if !ok || !p.Addr.IsValid() {
+			return fmt.Errorf("peer %s: %w", to, ErrUnknownPeer)
+		}
+		return c.post(p, userMessage, message)
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(c.peers)) {
-		if c.peers[name].Alive {
-			errs = append(errs, c.post(name, message))
+		if p := c.peers[name]; p.Alive {
+			errs = append(errs, c.post(p, userMessage, message))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// post puts a message into a peer's outbox.
-func (c *Cluster) post(to string, message []byte) error {
-	p, ok := c.peers[to]
-	if !ok || !p.Addr.IsValid() {
-		return fmt.Errorf("peer %s: %w", to, ErrUnknownPeer)
-	}
+// A parcel waits to be addressed and sealed.
+type parcel struct {
+	kind    kind
+	payload []byte
+}
+
+// post puts something into a peer's outbox; Run must be running.
+func (c *Cluster) post(p *peer, k kind, payload []byte) error {
+	to := p.Name
 	if p.outbox == nil {
-		p.outbox = make(chan []byte, outboxSize)
+		p.outbox = make(chan parcel, outboxSize)
 		run, outbox := c.running, p.outbox
 		run.work.Go(func() { c.deliver(run, to, outbox) })
 	}
 	select {
-	case p.outbox <- message:
+	case p.outbox <- parcel{k, payload}:
 		return nil
 	default:
 		c.counts.drop(Unsent)
@@ -73,22 +80,22 @@ func (c *Cluster) post(to string, message []byte) error {
 }
 
 // deliver sends what is in a peer's outbox until Run ends or the peer is forgotten.
-func (c *Cluster) deliver(run *run, to string, outbox <-chan []byte) {
+func (c *Cluster) deliver(run *run, to string, outbox <-chan parcel) {
 	for {
 		select {
 		case <-run.ctx.Done():
 			return
-		case message, open := <-outbox:
+		case item, open := <-outbox:
 			if !open {
 				return
 			}
-			c.sendOne(run, to, message)
+			c.sendOne(run, to, item)
 		}
 	}
 }
 
-func (c *Cluster) sendOne(run *run, to string, message []byte) {
-	node, sealed, ok := c.seal(to, message)
+func (c *Cluster) sendOne(run *run, to string, item parcel) {
+	node, sealed, ok := c.seal(to, item)
 	if !ok {
 		c.counts.drop(Unsent)
 		return
@@ -98,11 +105,13 @@ func (c *Cluster) sendOne(run *run, to string, message []byte) {
 		c.log.Debug("message not sent", "peer", to, "err", err)
 		return
 	}
-	c.counts.sent.Add(1)
+	if item.kind == userMessage {
+		c.counts.sent.Add(1)
+	}
 }
 
 // seal addresses a message to the life that the peer lives now.
-func (c *Cluster) seal(to string, message []byte) (*memberlist.Node, []byte, bool) {
+func (c *Cluster) seal(to string, item parcel) (*memberlist.Node, []byte, bool) {
 	c.mu.Lock()
 	p, ok := c.peers[to]
 	if !ok {
@@ -111,8 +120,8 @@ func (c *Cluster) seal(to string, message []byte) (*memberlist.Node, []byte, boo
 	}
 	p.sequence++
 	e := envelope{
-		cluster: c.opts.Cluster, from: c.opts.Node, fromLife: c.opts.Life,
-		to: to, toLife: p.Life, sequence: p.sequence, payload: message,
+		kind: item.kind, cluster: c.opts.Cluster, from: c.opts.Node, fromLife: c.opts.Life,
+		to: to, toLife: p.Life, sequence: p.sequence, payload: item.payload,
 	}
 	node := &memberlist.Node{Name: to, Addr: p.Addr.Addr().AsSlice(), Port: p.Addr.Port()}
 	c.mu.Unlock()
@@ -156,11 +165,25 @@ func (c *Cluster) check(e *envelope) (Reason, bool) {
 	if !p.seen.take(e.sequence) {
 		return Replayed, false
 	}
-	c.counts.received.Add(1)
-	c.waiting++
-	c.queue = append(c.queue, event{from: e.from, message: bytes.Clone(e.payload)})
-	c.nudge()
+	c.take(p, e)
 	return 0, true
+}
+
+// take does what an envelope asks for.
+func (c *Cluster) take(p *peer, e *envelope) {
+	switch e.kind {
+	case challenge:
+		if c.running != nil && p.Addr.IsValid() && len(e.payload) == 8 {
+			_ = c.post(p, answer, bytes.Clone(e.payload)) // asked again when it does not get there
+		}
+	case answer:
+		c.answered(p, e.payload)
+	default:
+		c.counts.received.Add(1)
+		c.waiting++
+		c.queue = append(c.queue, event{from: e.from, message: bytes.Clone(e.payload)})
+		c.nudge()
+	}
 }
 
 // An event is for one of the callbacks.

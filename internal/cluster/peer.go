@@ -14,7 +14,7 @@ import (
 type Peer struct {
 	Name      string
 	Addr      netip.AddrPort // invalid: not heard of since we started
-	Alive     bool           // gossip reaches it
+	Alive     bool           // gossip reaches it, and it answered a challenge since
 	Life      uint64         // its newest
 	Since     time.Time      // when it came, went or changed its life; zero: not heard of since we started
 	PublicKey ed25519.PublicKey
@@ -47,9 +47,11 @@ type Status struct {
 // peer is what we keep for a name.
 type peer struct {
 	Peer
-	seen     window // sequence numbers of that life
-	sequence uint64 // of our last message to it
-	outbox   chan []byte
+	gossip   bool        // memberlist thinks that it is alive
+	nonce    uint64      // what it has to repeat before we do; 0 when it did
+	seen     window      // sequence numbers of that life
+	sequence uint64      // of our last message to it
+	outbox   chan parcel // nil before the first one
 }
 
 // Peers returns the known peers, sorted by name. We are not among them.

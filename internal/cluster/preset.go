@@ -18,13 +18,14 @@ const (
 
 // timing is what a preset chooses; memberlist explains each of them.
 type timing struct {
-	probeInterval, probeTimeout       time.Duration
-	suspicionMult, suspicionMaxMult   int
-	awarenessMax, indirectChecks      int
-	gossipInterval, gossipToTheDead   time.Duration
-	gossipNodes, retransmitMult       int
-	pushPullInterval, streamTimeout   time.Duration
-	deadNodeReclaim, rejoin, patience time.Duration
+	probeInterval, probeTimeout     time.Duration
+	suspicionMult, suspicionMaxMult int
+	awarenessMax, indirectChecks    int
+	gossipInterval, gossipToTheDead time.Duration
+	gossipNodes, retransmitMult     int
+	pushPullInterval, streamTimeout time.Duration
+	deadNodeReclaim, rejoin         time.Duration
+	challenge                       time.Duration
 }
 
 var presets = map[Preset]timing{
@@ -43,7 +44,7 @@ var presets = map[Preset]timing{
 		streamTimeout:    time.Second,            // three SYNs; a message that takes longer is out of date
 		deadNodeReclaim:  time.Second,            // a node comes back with another address: the signature says that it is it
 		rejoin:           time.Second,            // a healed cut is noticed in a second; memberlist never looks
-		patience:         time.Second,            // for the word of our leaving
+		challenge:        100 * time.Millisecond, // a new peer may not know us yet when it is asked first
 	},
 	WAN: {
 		probeInterval:    time.Second,            // round trips vary by hundreds of milliseconds
@@ -57,10 +58,10 @@ var presets = map[Preset]timing{
 		gossipNodes:      3,                      // as in a LAN
 		retransmitMult:   4,                      // memberlist's own
 		pushPullInterval: 30 * time.Second,       // memberlist's own
-		streamTimeout:    10 * time.Second,       // memberlist's own
+		streamTimeout:    3 * time.Second,        // two SYNs around the globe
 		deadNodeReclaim:  30 * time.Second,       // two that claim one name should not take turns quickly
 		rejoin:           time.Second,            // an attempt is one SYN
-		patience:         5 * time.Second,        // for the word of our leaving
+		challenge:        time.Second,            // connect, ask and answer are two round trips
 	},
 }
 

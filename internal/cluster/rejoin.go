@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func (c *Cluster) missing(configured []netip.AddrPort) map[netip.AddrPort]bool {
 		}
 	}
 	for _, p := range c.peers {
-		if p.Alive {
+		if p.gossip {
 			delete(addrs, p.Addr)
 		}
 	}
@@ -61,19 +62,22 @@ func (c *Cluster) join(run *run, addr netip.AddrPort) {
 		delete(c.unreached, addr)
 	case run.ctx.Err() != nil:
 	case was:
-		old.Error = reason(err)
+		old.Error = reason(err, addr)
 		c.unreached[addr] = old
 	default:
-		c.unreached[addr] = Unreached{Addr: addr, Error: reason(err), Since: time.Now()}
-		c.log.Warn("peer not reached", "addr", addr, "err", reason(err))
+		c.unreached[addr] = Unreached{Addr: addr, Error: reason(err, addr), Since: time.Now()}
+		c.log.Warn("peer not reached", "addr", addr, "err", reason(err, addr))
 	}
 }
 
-// reason returns what went wrong without memberlist's bullet list around it: we asked for one
-// address.
-func reason(err error) string {
+// reason returns what went wrong, without what memberlist puts around it: we asked for one address.
+func reason(err error, addr netip.AddrPort) string {
 	if inner := errors.Unwrap(err); inner != nil {
 		err = inner
 	}
-	return err.Error()
+	text := strings.TrimPrefix(err.Error(), "failed to join "+addr.String()+": ")
+	if text == "EOF" {
+		return "it closed the connection: is it of another cluster?"
+	}
+	return text
 }

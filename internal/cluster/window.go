@@ -14,14 +14,11 @@ type window struct {
 // take notes a number and says whether it is new. What is older than the window is not new.
 func (w *window) take(n uint64) bool {
 	switch {
-	case n == 0 || n+windowSize <= w.highest:
+	case n == 0 || n <= w.highest && w.highest-n >= windowSize:
 		return false
 	case n > w.highest:
-		for i := w.highest + 1; i <= n && i-w.highest <= windowSize; i++ {
-			w.clear(i)
-		}
-		if n-w.highest > windowSize {
-			w.seen = [windowSize / 64]uint64{}
+		for i := range min(n-w.highest, windowSize) {
+			w.clear(n - i)
 		}
 		w.highest = n
 	}
