@@ -88,7 +88,9 @@ type options struct {
 	attach   string // native or generic
 	weights  []int
 	services string // YAML of the services section; default: TCP and UDP port 80 by source port
+	vips     string // YAML of the vips section; default: vip4 and vip6
 	mtu      int
+	snooping bool // the switch learns from IGMP and MLD where multicast frames go
 }
 
 const webServices = `
@@ -101,7 +103,7 @@ func newCluster(t *testing.T, opts options) *cluster {
 	lab := nettest.New(t)
 	c := &cluster{lab: lab}
 	var err error
-	if c.sw, err = lab.Switch("sw", netlab.SwitchOptions{}); err != nil {
+	if c.sw, err = lab.Switch("sw", netlab.SwitchOptions{Snooping: opts.snooping}); err != nil {
 		t.Fatal(err)
 	}
 	c.client = nettest.Host(t, lab, "client")
@@ -136,8 +138,11 @@ func (c *cluster) writeConfig(n *node, opts options) {
 	if services == "" {
 		services = webServices
 	}
-	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips:\n  - address: %s\n  - address: '%s'\nservices:%s",
-		opts.attach, vip4, vip6, services)
+	vips := opts.vips
+	if vips == "" {
+		vips = fmt.Sprintf("\n  - address: %s\n  - address: '%s'\n", vip4, vip6)
+	}
+	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips:%sservices:%s", opts.attach, vips, services)
 	check(n.t, os.WriteFile(n.path("lb.yaml"), []byte(b.String()), 0o600))
 }
 
