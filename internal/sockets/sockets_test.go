@@ -37,15 +37,27 @@ func node(t testing.TB) *netlab.Host {
 		if err := h.Addr("lo", netip.PrefixFrom(addr, addr.BitLen())); err != nil {
 			t.Fatal(err)
 		}
-		nettest.Eventually(t, 5*time.Second, func() error { // the route comes a moment later
-			c, err := h.Dial(context.Background(), "udp", net.JoinHostPort(a, "9"))
-			if err == nil {
-				err = c.Close()
-			}
-			return err
-		})
+		nettest.Eventually(t, 5*time.Second, func() error { return toItself(h, a) })
 	}
 	return h
+}
+
+// toItself sends a datagram from an address to itself. The kernel makes the route of an IPv6 address
+// on lo a moment after the address.
+func toItself(h *netlab.Host, addr string) error {
+	c, err := h.ListenPacket(context.Background(), "udp", net.JoinHostPort(addr, "0"))
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.WriteTo([]byte("x"), c.LocalAddr()); err != nil {
+		return err
+	}
+	if err := c.SetReadDeadline(time.Now().Add(50 * time.Millisecond)); err != nil {
+		return err
+	}
+	_, _, err = c.ReadFrom(make([]byte, 1))
+	return err
 }
 
 // dialer dials from an address that is no VIP: on one machine it would be that of the other end.
