@@ -5,6 +5,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/lbctl/lbctl/internal/lb"
 )
@@ -20,6 +21,8 @@ type Config struct {
 	SampleDrops uint32 // one of so many drops is kept for lbctl drops; 0: none
 	VIPs        []VIP
 	Services    []Service
+	Membership  *Membership // nil: the nodes are as written, always up
+	Hooks       []Hook
 }
 
 // A Node is a machine of the cluster.
@@ -48,6 +51,9 @@ type Service struct {
 	Ports    []lb.PortRange // sorted and disjoint
 	Hash     lb.HashFields
 	Forward  lb.Forward
+	MinNodes int           // fewer healthy nodes: health is ignored
+	UDPIdle  time.Duration // that UDP flows of moved buckets keep their node
+	Checks   []Check       // all must be up
 }
 
 // Shutdown is what SIGTERM does to the datapath.
