@@ -3,6 +3,7 @@ package heartbeat
 import (
 	"cmp"
 	"maps"
+	"net"
 	"slices"
 	"time"
 )
@@ -11,6 +12,7 @@ import (
 type Peer struct {
 	Name         string
 	Life         uint64
+	MAC          net.HardwareAddr // that its last frame came from
 	LastHeard    time.Time // when its last frame arrived
 	Silent       bool      // nothing arrived for DeadAfter
 	SilentSince  time.Time // zero: is heard
@@ -45,9 +47,9 @@ func newDetector(o Options) *detector {
 	}
 }
 
-// hear takes in a frame that arrived at a time. It says whether the frame is new, and whether it
-// changed anything but LastHeard.
-func (d *detector) hear(f *frame, at time.Time) (fresh, changed bool) {
+// hear takes in a frame that arrived from a MAC at a time. It says whether the frame is new, and
+// whether it changed anything but LastHeard.
+func (d *detector) hear(f *frame, from [6]byte, at time.Time) (fresh, changed bool) {
 	p, ok := d.peers[f.name]
 	switch {
 	case !ok:
@@ -59,13 +61,16 @@ func (d *detector) hear(f *frame, at time.Time) (fresh, changed bool) {
 	before := p.Peer
 	p.Life, p.counter, p.LastHeard = f.life, f.counter, at
 	p.Silent, p.SilentSince, p.AbsentUntil = false, time.Time{}, time.Time{}
+	if string(p.MAC) != string(from[:]) {
+		p.MAC = net.HardwareAddr(from[:]) // a new one: snapshots have the old
+	}
 	if f.absence > 0 {
 		p.AbsentUntil = at.Add(f.absence)
 	}
 	if hears := d.heardBy(f); hears != p.HearsMe {
 		p.HearsMe, p.HearsMeSince = hears, at
 	}
-	return true, !ok || p.Life != before.Life || p.Silent != before.Silent || p.HearsMe != before.HearsMe ||
+	return true, !ok || p.Life != before.Life || string(p.MAC) != string(before.MAC) || p.Silent != before.Silent || p.HearsMe != before.HearsMe ||
 		p.AbsentUntil.IsZero() != before.AbsentUntil.IsZero()
 }
 
@@ -110,13 +115,14 @@ func (d *detector) next() (at time.Time) {
 
 // report returns what our frames say about the peers. With too many of them, those heard last go
 // first.
-func (d *detector) report(now time.Time) []heard {
+func (d *detector) report(now time.Time, confirms func(string, uint64) bool) []heard {
 	peers := slices.SortedFunc(maps.Values(d.peers), func(a, b *tracked) int {
 		return cmp.Or(b.LastHeard.Compare(a.LastHeard), cmp.Compare(a.Name, b.Name))
 	})
 	var out []heard
 	for _, p := range peers[:min(len(peers), maxHeard)] {
-		out = append(out, heard{id: p.id, life: uint32(p.Life), lately: now.Sub(p.LastHeard) < d.hint})
+		lately := now.Sub(p.LastHeard) < d.hint && (confirms == nil || confirms(p.Name, p.Life))
+		out = append(out, heard{id: p.id, life: uint32(p.Life), lately: lately})
 	}
 	return out
 }

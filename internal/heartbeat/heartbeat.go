@@ -82,6 +82,14 @@ func (h *Heartbeat) SetAbsence(d time.Duration) {
 	wake(h.hurry)
 }
 
+// SetLife begins another life, with a larger number: peers have not heard it yet.
+func (h *Heartbeat) SetLife(life uint64) {
+	h.mu.Lock()
+	h.opts.Life, h.detector.life = life, uint32(life)
+	h.mu.Unlock()
+	wake(h.hurry)
+}
+
 // Peers returns the nodes that were ever heard, sorted by name.
 func (h *Heartbeat) Peers() []Peer {
 	h.mu.Lock()
@@ -225,7 +233,7 @@ func (h *Heartbeat) nextFrame(now time.Time) []byte {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.counter++
-	f := frame{cluster: h.cluster, life: h.opts.Life, counter: h.counter, name: h.opts.Node, heard: h.detector.report(now)}
+	f := frame{cluster: h.cluster, life: h.opts.Life, counter: h.counter, name: h.opts.Node, heard: h.detector.report(now, h.opts.Confirms)}
 	if left := h.absence.Sub(now); !h.absence.IsZero() && left > 0 {
 		f.absence = left
 	}
@@ -281,12 +289,12 @@ func (h *Heartbeat) hear(own net.HardwareAddr, from [6]byte, b []byte, at time.T
 		h.counts.drop(NameClash)
 		h.warnClash(from)
 	default:
-		h.hearPeer(f, at)
+		h.hearPeer(f, from, at)
 	}
 }
 
-func (h *Heartbeat) hearPeer(f *frame, at time.Time) {
-	fresh, changed := h.detector.hear(f, at)
+func (h *Heartbeat) hearPeer(f *frame, from [6]byte, at time.Time) {
+	fresh, changed := h.detector.hear(f, from, at)
 	if !fresh {
 		h.counts.drop(Replayed)
 		return

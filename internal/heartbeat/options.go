@@ -34,6 +34,10 @@ type Options struct {
 	DeadAfter time.Duration // without a frame a peer is silent; 0 is DefaultDeadAfter
 	Hint      time.Duration // without a frame we say that we do not hear the peer; 0 is DeadAfter
 
+	// Confirms says whether our frames may say that they hear a peer in that life: not once its life
+	// counts as over here. Nil is always. It is called often and must not wait.
+	Confirms func(peer string, life uint64) bool
+
 	Log *slog.Logger
 	// Changed is called from Run when Peers or Link would tell something else than how long ago a
 	// peer was heard. It may be nil.
