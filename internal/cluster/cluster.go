@@ -200,7 +200,7 @@ func (c *Cluster) Forget(name string) error {
 	switch {
 	case !ok && name != c.opts.Node:
 		return fmt.Errorf("forget %s: %w", name, ErrUnknownPeer)
-	case ok && p.gossip:
+	case ok && (p.gossip || p.Alive):
 		return fmt.Errorf("forget %s: it is alive", name)
 	case ok && p.outbox != nil:
 		close(p.outbox)

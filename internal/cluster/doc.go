@@ -6,7 +6,7 @@
 // is dropped when it is not the newest of its kind. So who knows the shared key, or has recorded
 // packets, cannot speak for a node that the others know.
 //
-// What the shared key alone still allows is to claim that a node is dead. The node itself takes
-// that back within a gossip interval or two, and nobody should take a node's work away on the word
-// of gossip alone: see internal/heartbeat.
+// What the shared key alone still allows is to claim that a node is dead. The node has a moment to
+// object before that is believed, but somebody who keeps it from objecting wins: nobody should take
+// a node's work away on the word of gossip alone, see internal/heartbeat.
 package cluster

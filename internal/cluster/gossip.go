@@ -126,7 +126,24 @@ func (g gossip) note(n *memberlist.Node, alive bool) {
 		g.doubt(p)
 	} else if !alive {
 		p.gossip = false
-		g.setAlive(p, false)
+		g.mourn(p)
+	}
+}
+
+// mourn gives a peer that gossip calls dead a moment to object.
+func (c *Cluster) mourn(p *peer) {
+	if p.Alive && p.dying.IsZero() {
+		p.dying = time.Now().Add(c.timing.mourning)
+		time.AfterFunc(c.timing.mourning, c.nudge)
+	}
+}
+
+// bury finds those who did not object.
+func (c *Cluster) bury(now time.Time) {
+	for _, p := range c.peers {
+		if !p.dying.IsZero() && !now.Before(p.dying) {
+			c.setAlive(p, false)
+		}
 	}
 }
 
@@ -158,7 +175,7 @@ func (c *Cluster) askAgain() {
 // answered takes in an answer.
 func (c *Cluster) answered(p *peer, payload []byte) {
 	if len(payload) == 8 && p.gossip && p.nonce != 0 && binary.BigEndian.Uint64(payload) == p.nonce {
-		p.nonce = 0
+		p.nonce, p.dying = 0, time.Time{}
 		c.setAlive(p, true)
 	}
 }
@@ -168,7 +185,7 @@ func (c *Cluster) setAlive(p *peer, alive bool) {
 	if p.Alive == alive {
 		return
 	}
-	p.Alive, p.Since = alive, time.Now()
+	p.Alive, p.Since, p.dying = alive, time.Now(), time.Time{}
 	c.queue = append(c.queue, event{changed: new(p.copy())})
 	c.nudge()
 }

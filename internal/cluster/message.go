@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/hashicorp/memberlist"
 )
@@ -204,6 +205,7 @@ func (c *Cluster) nudge() {
 // tell calls back for what is queued and saves what was learnt.
 func (c *Cluster) tell(ctx context.Context) {
 	c.mu.Lock()
+	c.bury(time.Now())
 	queue, unsaved := c.queue, c.unsaved
 	known := c.knownLocked()
 	c.queue, c.waiting, c.unsaved = nil, 0, false

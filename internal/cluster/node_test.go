@@ -151,6 +151,17 @@ func (n *node) gets(t *testing.T, want ...string) {
 	})
 }
 
+// told waits until exactly these changes were told, in any order.
+func (n *node) told(t *testing.T, want ...string) {
+	t.Helper()
+	nettest.Eventually(t, 5*time.Second, func() error {
+		if diff := cmp.Diff(want, slices.Sorted(slices.Values(n.changed()))); diff != "" {
+			return fmt.Errorf("changes (-want +got):\n%s", diff)
+		}
+		return nil
+	})
+}
+
 // staysAlone fails when a peer is alive at any time in the next seconds; meanwhile try is called.
 func (n *node) staysAlone(t *testing.T, try func()) {
 	t.Helper()
@@ -198,9 +209,7 @@ func TestAClusterFormsFromAListOfPeersAndCarriesMessages(t *testing.T) {
 	}
 	n2.gets(t, "n1: one", "n1: all")
 	n3.gets(t, "n1: "+large, "n1: all")
-	if diff := cmp.Diff([]string{"n2 alive=true life=1", "n3 alive=true life=1"}, slices.Sorted(slices.Values(n1.changed()))); diff != "" {
-		t.Errorf("changes (-want +got):\n%s", diff)
-	}
+	n1.told(t, "n2 alive=true life=1", "n3 alive=true life=1")
 	for _, mistake := range []struct {
 		to   string
 		size int
@@ -231,10 +240,7 @@ func TestADeadPeerIsNoticedAndComesBackInAnotherLife(t *testing.T) {
 		t.Error(err)
 	}
 	n2.gets(t, "n1: hello")
-	want := []string{"n2 alive=true life=1", "n2 alive=false life=1", "n2 alive=true life=2"}
-	if diff := cmp.Diff(want, n1.changed()); diff != "" {
-		t.Errorf("changes (-want +got):\n%s", diff)
-	}
+	n1.told(t, "n2 alive=false life=1", "n2 alive=true life=1", "n2 alive=true life=2")
 	if err := n2.Send("n1", []byte("back")); err != nil {
 		t.Error(err)
 	}

@@ -47,8 +47,12 @@ type Status struct {
 // peer is what we keep for a name.
 type peer struct {
 	Peer
-	gossip   bool        // memberlist thinks that it is alive
-	nonce    uint64      // what it has to repeat before we do; 0 when it did
+	gossip bool   // memberlist thinks that it is alive
+	nonce  uint64 // what it has to repeat before we do; 0 when it did
+	// dying is when it is dead unless it answers a challenge before; zero: it is not. memberlist
+	// takes anybody's word that a node is dead, and the node objects a moment later: the word of
+	// one who was cut off for a while reaches everybody when the cut heals.
+	dying    time.Time
 	seen     window      // sequence numbers of that life
 	sequence uint64      // of our last message to it
 	outbox   chan parcel // nil before the first one

@@ -25,14 +25,15 @@ type timing struct {
 	gossipNodes, retransmitMult     int
 	pushPullInterval, streamTimeout time.Duration
 	deadNodeReclaim, rejoin         time.Duration
-	challenge                       time.Duration
+	challenge, mourning             time.Duration
 }
 
 var presets = map[Preset]timing{
 	LAN: {
 		probeInterval:    100 * time.Millisecond, // each node probes one peer per interval: found by then, given up by the next
 		probeTimeout:     40 * time.Millisecond,  // far above a LAN's round trip; leaves 60 ms for the detours
-		suspicionMult:    2,                      // 200 ms to take it back: ten gossip rounds, so that lost packets kill nobody
+		suspicionMult:    1,                      // 100 ms to take it back: five gossip rounds, so that lost packets kill nobody
+		mourning:         100 * time.Millisecond, // and five more for a death that others claim, see peer.dying
 		suspicionMaxMult: 1,                      // without confirmations to wait for there is nothing to shorten
 		awarenessMax:     2,                      // a node with problems of its own probes at half speed, not at an eighth: detection stays bounded
 		indirectChecks:   3,                      // one lossy link must not look like a dead node
@@ -50,6 +51,7 @@ var presets = map[Preset]timing{
 		probeInterval:    time.Second,            // round trips vary by hundreds of milliseconds
 		probeTimeout:     500 * time.Millisecond, // around the globe and back, with a queue on the way
 		suspicionMult:    4,                      // 4 s and more to take it back: a route that flaps is no death
+		mourning:         time.Second,            // the claim has to get there, and the objection back
 		suspicionMaxMult: 3,                      // and three times that without a second opinion
 		awarenessMax:     8,                      // memberlist's own
 		indirectChecks:   3,                      // another path may be open
