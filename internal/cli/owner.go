@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"net/netip"
 
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -79,9 +78,7 @@ func findOwner(view *datapath.View, q question) (*ownerResult, error) {
 	if o.HashOf, err = hashOf(view, r.Service); err != nil {
 		return nil, err
 	}
-	if o.SourcePort, err = sourcePortHashed(view, *f, r.Bucket.Hash); err != nil {
-		return nil, err
-	}
+	o.SourcePort = o.HashOf == lb.HashSourcePort.String() || o.HashOf == lb.HashSourcePortDestPort.String()
 	if o.SourcePort && q.anySourcePort {
 		return nil, usageError{fmt.Errorf("the source port takes part in the hash of service %s: say SRC:PORT",
 			r.Service)}
@@ -102,19 +99,6 @@ func hashOf(view *datapath.View, service string) (string, error) {
 		}
 	}
 	return lb.HashSource.String(), nil
-}
-
-// sourcePortHashed asks the program itself: the hash of the next port is another one, or not.
-func sourcePortHashed(view *datapath.View, f frame, hash uint64) (bool, error) {
-	if f.source.Port() == 0 {
-		return false, nil
-	}
-	f.source = netip.AddrPortFrom(f.source.Addr(), f.source.Port()^1)
-	r, err := runTrace(view, &f, "shared", "")
-	if err != nil {
-		return false, err
-	}
-	return r.Bucket == nil || r.Bucket.Hash != hash, nil
 }
 
 // ownerLines is the short answer first.
