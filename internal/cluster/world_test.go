@@ -78,8 +78,10 @@ func TestACrashIsKnownInHalfASecond(t *testing.T) {
 }
 
 func TestTheSidesOfACutComeTogetherAgain(t *testing.T) {
+	t.Parallel()
 	for _, length := range []time.Duration{time.Second, 35 * time.Second} { // gossip to the dead ends after 30 s
 		t.Run(length.String(), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t)
 			n1, n2, n3 := w.nodes[0], w.nodes[1], w.nodes[2]
 			if err := w.sw.Host.Down(n3.port()); err != nil {
