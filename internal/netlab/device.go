@@ -24,6 +24,7 @@ func attachPass(link netlink.Link) error {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name:         "netlab_pass",
 		Type:         ebpf.XDP,
+		Flags:        unix.BPF_F_XDP_HAS_FRAGS, // else no frame may be longer than a page
 		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, xdpPass), asm.Return()},
 	})
 	if err != nil {
