@@ -1,7 +1,6 @@
 package heartbeat
 
 import (
-	"cmp"
 	"maps"
 	"net"
 	"slices"
@@ -13,12 +12,12 @@ type Peer struct {
 	Name         string
 	Life         uint64
 	MAC          net.HardwareAddr // that its last frame came from
-	LastHeard    time.Time // when its last frame arrived
-	Silent       bool      // nothing arrived for DeadAfter
-	SilentSince  time.Time // zero: is heard
-	HearsMe      bool      // its last frame said that it hears this life of us
-	HearsMeSince time.Time // when HearsMe became what it is
-	AbsentUntil  time.Time // it asked to be waited for; zero: it did not
+	LastHeard    time.Time        // when its last frame arrived
+	Silent       bool             // nothing arrived for DeadAfter
+	SilentSince  time.Time        // zero: is heard
+	HearsMe      bool             // its last frame said that it hears this life of us
+	HearsMeSince time.Time        // when HearsMe became what it is
+	AbsentUntil  time.Time        // it asked to be waited for; zero: it did not
 }
 
 // A detector knows who is heard. It has no clock: each call says what time it is.
@@ -47,16 +46,27 @@ func newDetector(o Options) *detector {
 	}
 }
 
-// hear takes in a frame that arrived from a MAC at a time. It says whether the frame is new, and
-// whether it changed anything but LastHeard.
-func (d *detector) hear(f *frame, from [6]byte, at time.Time) (fresh, changed bool) {
+// A verdict is what became of a frame.
+type verdict uint8
+
+const (
+	heardAgain   verdict = iota // only LastHeard changed
+	heardNews                   // something else did
+	heardBefore                 // not newer than what was heard before
+	heardTooMany                // from one more peer than is listened to
+)
+
+// hear takes in a frame that arrived from a MAC at a time.
+func (d *detector) hear(f *frame, from [6]byte, at time.Time) verdict {
 	p, ok := d.peers[f.name]
 	switch {
+	case !ok && !d.room():
+		return heardTooMany
 	case !ok:
 		p = &tracked{Peer: Peer{Name: f.name, HearsMeSince: at}, id: nodeID(f.name)}
 		d.peers[f.name] = p
 	case f.life < p.Life, f.life == p.Life && f.counter <= p.counter:
-		return false, false
+		return heardBefore
 	}
 	before := p.Peer
 	p.Life, p.counter, p.LastHeard = f.life, f.counter, at
@@ -70,8 +80,39 @@ func (d *detector) hear(f *frame, from [6]byte, at time.Time) (fresh, changed bo
 	if hears := d.heardBy(f); hears != p.HearsMe {
 		p.HearsMe, p.HearsMeSince = hears, at
 	}
-	return true, !ok || p.Life != before.Life || string(p.MAC) != string(before.MAC) || p.Silent != before.Silent || p.HearsMe != before.HearsMe ||
-		p.AbsentUntil.IsZero() != before.AbsentUntil.IsZero()
+	if !ok || p.Life != before.Life || string(p.MAC) != string(before.MAC) || p.Silent != before.Silent ||
+		p.HearsMe != before.HearsMe || p.AbsentUntil.IsZero() != before.AbsentUntil.IsZero() {
+		return heardNews
+	}
+	return heardAgain
+}
+
+// begin begins another life of ours, which nobody has heard yet.
+func (d *detector) begin(life uint64, now time.Time) {
+	d.life = uint32(life)
+	for _, p := range d.peers {
+		if p.HearsMe {
+			p.HearsMe, p.HearsMeSince = false, now
+		}
+	}
+}
+
+// room makes place for one more peer: whoever is silent the longest is forgotten.
+func (d *detector) room() bool {
+	if len(d.peers) < maxHeard {
+		return true
+	}
+	var longest *tracked
+	for _, p := range d.peers {
+		if p.Silent && (longest == nil || p.SilentSince.Before(longest.SilentSince)) {
+			longest = p
+		}
+	}
+	if longest == nil {
+		return false
+	}
+	delete(d.peers, longest.Name)
+	return true
 }
 
 // heardBy says whether the sender hears this life of us. One that remembers an earlier life may
@@ -113,14 +154,12 @@ func (d *detector) next() (at time.Time) {
 	return at
 }
 
-// report returns what our frames say about the peers. With too many of them, those heard last go
-// first.
+// report returns what our frames say about the peers: that we hear those that we heard lately, as
+// far as confirms agrees.
 func (d *detector) report(now time.Time, confirms func(string, uint64) bool) []heard {
-	peers := slices.SortedFunc(maps.Values(d.peers), func(a, b *tracked) int {
-		return cmp.Or(b.LastHeard.Compare(a.LastHeard), cmp.Compare(a.Name, b.Name))
-	})
 	var out []heard
-	for _, p := range peers[:min(len(peers), maxHeard)] {
+	for _, name := range slices.Sorted(maps.Keys(d.peers)) {
+		p := d.peers[name]
 		lately := now.Sub(p.LastHeard) < d.hint && (confirms == nil || confirms(p.Name, p.Life))
 		out = append(out, heard{id: p.id, life: uint32(p.Life), lately: lately})
 	}

@@ -19,7 +19,7 @@ const (
 	maxFrame     = headerSize + maxName + maxHeard*heardSize + macSize // 1,026 bytes: fits any link
 )
 
-// Group is the address that frames are sent to: locally administered, multicast, "lbhb".
+// group is the address that frames are sent to: locally administered, multicast, "lbhb".
 var group = [6]byte{0x03, 0x6c, 0x62, 0x68, 0x62, 0x01}
 
 // A frame is what a node says. On the wire, after the Ethernet header, all numbers big-endian:

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -85,8 +84,10 @@ func (h *Heartbeat) SetAbsence(d time.Duration) {
 // SetLife begins another life, with a larger number: peers have not heard it yet.
 func (h *Heartbeat) SetLife(life uint64) {
 	h.mu.Lock()
-	h.opts.Life, h.detector.life = life, uint32(life)
+	h.opts.Life = life
+	h.detector.begin(life, time.Now())
 	h.mu.Unlock()
+	wake(h.changed)
 	wake(h.hurry)
 }
 
@@ -256,9 +257,6 @@ func listenError(err error) error {
 	if errors.Is(err, unix.ENETDOWN) {
 		return errors.New("interface went down")
 	}
-	if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
-		return net.ErrClosed
-	}
 	return fmt.Errorf("listen: %w", err)
 }
 
@@ -294,14 +292,16 @@ func (h *Heartbeat) hear(own net.HardwareAddr, from [6]byte, b []byte, at time.T
 }
 
 func (h *Heartbeat) hearPeer(f *frame, from [6]byte, at time.Time) {
-	fresh, changed := h.detector.hear(f, from, at)
-	if !fresh {
+	switch h.detector.hear(f, from, at) {
+	case heardBefore:
 		h.counts.drop(Replayed)
-		return
-	}
-	h.counts.received.Add(1)
-	if changed {
+	case heardTooMany:
+		h.counts.drop(TooMany)
+	case heardNews:
 		wake(h.changed)
+		fallthrough
+	case heardAgain:
+		h.counts.received.Add(1)
 	}
 }
 

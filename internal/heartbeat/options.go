@@ -35,7 +35,7 @@ type Options struct {
 	Hint      time.Duration // without a frame we say that we do not hear the peer; 0 is DeadAfter
 
 	// Confirms says whether our frames may say that they hear a peer in that life: not once its life
-	// counts as over here. Nil is always. It is called often and must not wait.
+	// counts as over here. Nil is always. It is called often, and must not wait or call us back.
 	Confirms func(peer string, life uint64) bool
 
 	Log *slog.Logger
