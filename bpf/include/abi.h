@@ -13,6 +13,7 @@ enum limits {
 	SERVICE_SLOTS = 16384, /* of one half of the services, a power of two */
 	PROBES = 4, /* slots after the first that a lookup may have to look at, plus one */
 	HOT_BUCKETS = 32, /* in one word of the hot part of a table */
+	UDP_IDLE_SECONDS = 60, /* a noted UDP flow that was silent for longer is new */
 	HASH_KEYS = 6, /* one for each 32-bit word of the source and the ports, one that is added */
 };
 
@@ -37,6 +38,9 @@ enum reason {
 	REASON_ERROR_UNKNOWN, /* an ICMP error about no flow we can name; it is never answered */
 	REASON_FRAGMENT_ACCEPTED, /* follows a first fragment that we accepted */
 	REASON_FRAGMENT_UNKNOWN, /* its first fragment was not seen: only the owner completes it */
+	REASON_SOCKET_ACCEPTED, /* a socket of ours has the flow, whoever owns its bucket now */
+	REASON_COOKIE_ACCEPTED, /* a listener of ours knows the SYN cookie that it answers */
+	REASON_UDP_KEPT, /* a noted UDP flow of a bucket that moves, or one that is noted now */
 	/* XDP_DROP */
 	REASON_NOT_OWNER, /* another node's flow */
 	REASON_NO_OWNER, /* the bucket belongs to nobody: no node is eligible */
@@ -50,9 +54,14 @@ enum reason {
 	REASON_ND_NOT_OWNER,
 	REASON_ND_MALFORMED, /* hop limit below 255 or the like, RFC 4861 section 7.1.1 */
 	REASON_ND_CONFLICT, /* another machine claims a VIP */
+	REASON_UNKNOWN_FLOW, /* no socket of ours has it, and another node's may: no RST from here
+			      */
+	REASON_UDP_AWAY, /* ours, but the bucket's old owner still decides about UDP */
+	REASON_LAPSED, /* a new flow after the lease ended */
 	/* XDP_TX */
 	REASON_ARP_ANSWERED,
 	REASON_ND_ANSWERED,
+	REASON_DELEGATED, /* sent on to the node that is to have the bucket */
 	/* the egress guard */
 	REASON_ARP_MASKED, /* our request would have taught our MAC for a VIP: sender cleared */
 	REASON_ARP_SUPPRESSED, /* an announcement or reply of the stack for a VIP */
@@ -62,6 +71,7 @@ enum reason {
 	REASON_FIRST_ACCEPT = REASON_ACCEPTED,
 	REASON_FIRST_DROP = REASON_NOT_OWNER,
 	REASON_FIRST_TX = REASON_ARP_ANSWERED,
+	REASON_FIRST_FORWARD = REASON_DELEGATED,
 	REASON_FIRST_GUARD = REASON_ARP_MASKED,
 };
 
@@ -70,6 +80,7 @@ enum verb {
 	VERB_NONE, /* nobody owns the bucket */
 	VERB_ACCEPT,
 	VERB_IGNORE,
+	VERB_DELEGATE, /* ours until the target has taken it: new flows are sent on to it */
 	VERB_COUNT,
 };
 
@@ -82,6 +93,16 @@ enum bucket_layout {
 	BUCKET_FLAGS_SHIFT = 8, /* 8 bits */
 	BUCKET_TARGET_SHIFT = 16, /* 24 bits */
 	BUCKET_PREVIOUS_SHIFT = 40, /* 24 bits */
+};
+
+/* Of a bucket in transition. */
+enum bucket_flags {
+	BUCKET_MAYBE_LOCAL = 1, /* not ours, but our sockets may have flows of it */
+	BUCKET_CONTESTED = 2, /* ours, but sockets of other live nodes may have flows of it */
+	BUCKET_UDP_NOTED = 4, /* its UDP is ours, and each flow is noted */
+	BUCKET_UDP_KEPT =
+		8, /* we decide about its UDP: noted flows are ours, others the target's */
+	BUCKET_UDP_AWAY = 16, /* ours, but its UDP comes through the old owner */
 };
 
 /*
@@ -142,8 +163,9 @@ struct service {
 struct directory {
 	__u64 word;
 	__u64 hash_keys[2 * HASH_KEYS];
+	__u64 lease; /* CLOCK_MONOTONIC at which it ends; 0: none is needed; 1: it ended */
 	__u32 sample; /* one of so many drops goes to the ring buffer; 0: none */
-	__u32 pad[5];
+	__u32 pad[3];
 	struct vip vips[2 * VIP_SLOTS];
 	struct service services[2 * SERVICE_SLOTS];
 };
@@ -187,12 +209,43 @@ struct fragment_key {
 	__u32 protocol;
 };
 
+enum fragment_outcome { FRAGMENT_DROPPED, FRAGMENT_ACCEPTED, FRAGMENT_DELEGATED };
+
 /* What became of the first fragment. */
 struct fragment {
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
 	__u16 scope;
-	__u8 accepted;
-	__u8 pad[5];
+	__u8 outcome; /* enum fragment_outcome */
+	__u8 target; /* the node it was sent on to */
+	__u8 pad[4];
+};
+
+/* What lb_lease is asked, as the bytes of the packet of a test run. */
+struct lease_request {
+	__u64 until; /* as in struct directory; 0: no lease is needed */
+	__u32 anew; /* begin a new life, whatever became of the last lease */
+	__u32 pad;
+};
+
+enum lease_answer {
+	LEASE_RUNS,
+	LEASE_LAPSED, /* it ended before: nothing was changed */
+	LEASE_FAILED, /* no timer */
+};
+
+/* A UDP flow to a VIP. */
+struct udp_flow {
+	__u64 src_hi;
+	__u64 src_lo;
+	__u64 dst_hi;
+	__u64 dst_lo;
+	__u16 src_port;
+	__u16 dst_port;
+	__u32 pad;
+};
+
+struct udp_seen {
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
 };
 
 enum sample_size { SAMPLE_BYTES = 96 };
@@ -216,6 +269,12 @@ enum trace_flags {
 	TRACE_LATER_FRAGMENT = 16,
 	TRACE_ICMP_ERROR = 32,
 	TRACE_DIRECT = 64, /* sent to our own MAC */
+	TRACE_OPENS = 128, /* a SYN: it opens a connection */
+	TRACE_ASKED = 256, /* the sockets were asked, and ... */
+	TRACE_SOCKET = 512, /* one has the flow */
+	TRACE_LISTENER = 1024, /* only a listener is there */
+	TRACE_COOKIE = 2048, /* which knows the SYN cookie */
+	TRACE_LAPSED = 4096, /* the lease has ended */
 };
 
 /* Every decision of one run, written only by a private instance of the program. */

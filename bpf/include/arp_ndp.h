@@ -6,21 +6,18 @@
  */
 #pragma once
 
+#include "lease.h"
 #include "local.h"
-
-ALWAYS_INLINE void copy_mac(__u8 *to, const __u8 *from)
-{
-	*(__u16 *)to = *(const __u16 *)from;
-	*(__u16 *)(to + 2) = *(const __u16 *)(from + 2);
-	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
-}
 
 /* Who answers a request that all nodes heard. */
 ALWAYS_INLINE enum reason answerer(__u64 word, enum reason mine, enum reason others)
 {
 	enum verb verb = verb_of(word);
 
-	return verb == VERB_IGNORE ? others : verb == VERB_ACCEPT ? mine : REASON_NO_OWNER;
+	/* a bucket that is delegated is still ours: an answer leaves nothing behind */
+	if (verb != VERB_ACCEPT && verb != VERB_DELEGATE)
+		return verb == VERB_IGNORE ? others : REASON_NO_OWNER;
+	return lease_over() ? REASON_LAPSED : mine;
 }
 
 ALWAYS_INLINE int is_ipv4_arp(const struct arp *arp)
@@ -66,6 +63,8 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 					      REASON_ARP_ANSWERED, REASON_ARP_NOT_OWNER);
 		if (reason != REASON_ARP_ANSWERED)
 			return reason;
+	} else if (lease_over()) {
+		return REASON_LAPSED;
 	}
 	copy_mac(eth->dst, eth->src);
 	copy_mac(eth->src, vip->own_mac);
@@ -206,6 +205,8 @@ ALWAYS_INLINE enum reason handle_neighbor(struct xdp_md *ctx, struct cursor *cur
 				 REASON_ND_ANSWERED, REASON_ND_NOT_OWNER);
 		if (reason != REASON_ND_ANSWERED)
 			return reason;
+	} else if (lease_over()) {
+		return REASON_LAPSED;
 	}
 	if (answer_solicitation(ctx, (void *)ip - (void *)eth, vip))
 		return REASON_ND_MALFORMED;

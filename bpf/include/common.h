@@ -7,7 +7,9 @@
  */
 #pragma once
 
+#include "lease.h"
 #include "local.h"
+#include "transition.h"
 
 /* Not decided here: the long way. */
 #define UNCOMMON REASON_COUNT
@@ -37,6 +39,21 @@ ALWAYS_INLINE enum hot_layout hot_of(__u32 table, __u64 hash)
 	if (!word)
 		return HOT_SEE_WORD;
 	return *(volatile __u64 *)word >> (bucket % HOT_BUCKETS * HOT_BITS) & HOT_MASK;
+}
+
+/* Whether a packet is taken only while the lease runs, or after a look at the sockets. */
+ALWAYS_INLINE int needs_lease(const struct xdp_md *ctx, __u8 protocol, const struct ports *ports)
+{
+	const __u8 *flags = (const __u8 *)ports + TCP_FLAGS_OFFSET;
+	__u64 until = lease_word();
+
+	if (!until)
+		return 0;
+	if (until == LEASE_ENDED)
+		return 1;
+	if (protocol != PROTO_TCP)
+		return 0;
+	return (void *)(flags + 1) > (void *)(long)ctx->data_end || *flags & TCP_SYN;
 }
 
 /* The packet behind eth, whose fixed IP header and ports were checked. */
@@ -72,7 +89,7 @@ ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
 	*scope = service->scope;
 	if (state == HOT_IGNORE)
 		return REASON_NOT_OWNER;
-	if (state != HOT_ACCEPT)
+	if (state != HOT_ACCEPT || needs_lease(ctx, v6 ? v6->next : v4->protocol, ports))
 		return UNCOMMON;
 	set_destination(eth, vip);
 	return REASON_ACCEPTED;

@@ -38,8 +38,8 @@ ALWAYS_INLINE int worth_sampling(enum reason reason)
 	return reason >= REASON_FIRST_DROP && reason < REASON_FIRST_TX &&
 	       reason != REASON_NOT_OWNER && reason != REASON_ECHO_NOT_OWNER &&
 	       reason != REASON_UNNAMED_NOT_OWNER && reason != REASON_ERROR_NOT_OWNER &&
-	       reason != REASON_FRAGMENT_NOT_OWNER && reason != REASON_ARP_NOT_OWNER &&
-	       reason != REASON_ND_NOT_OWNER;
+	       reason != REASON_UDP_AWAY && reason != REASON_FRAGMENT_NOT_OWNER &&
+	       reason != REASON_ARP_NOT_OWNER && reason != REASON_ND_NOT_OWNER;
 }
 
 static __attribute__((noinline)) int sample(struct xdp_md *ctx, __u32 scope, __u32 reason)

@@ -2,8 +2,8 @@
 /* The first fragment of a datagram decides for those that follow, which carry no ports. */
 #pragma once
 
-#include "maps.h"
-#include "parse.h"
+#include "count.h"
+#include "transition.h"
 
 /* As long as the stack keeps the parts of a datagram: net.ipv4.ipfrag_time. */
 #define FRAGMENT_NS 30000000000ULL
@@ -20,20 +20,24 @@ ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *k
 	key->protocol = pkt->ethertype == ETHERTYPE_IPV6 ? PROTO_FRAGMENT : pkt->protocol;
 }
 
-ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, int accepted)
+ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, enum reason reason)
 {
+	int verdict = verdict_of(reason);
 	struct fragment_key key;
 	struct fragment value = {
 		.seen_ns = bpf_ktime_get_coarse_ns(),
 		.scope = scope,
-		.accepted = accepted,
+		.outcome = verdict == XDP_PASS	 ? FRAGMENT_ACCEPTED
+			   : verdict == XDP_DROP ? FRAGMENT_DROPPED
+						 : FRAGMENT_DELEGATED,
+		.target = pkt->target,
 	};
 
 	fragment_key(pkt, &key);
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 
-ALWAYS_INLINE enum reason follow_fragment(const struct packet *pkt, __u32 *scope)
+ALWAYS_INLINE enum reason follow_fragment(struct packet *pkt, int direct, __u32 *scope)
 {
 	struct fragment_key key;
 	struct fragment *first;
@@ -43,5 +47,12 @@ ALWAYS_INLINE enum reason follow_fragment(const struct packet *pkt, __u32 *scope
 	if (!first || bpf_ktime_get_coarse_ns() - first->seen_ns > FRAGMENT_NS)
 		return REASON_FRAGMENT_UNKNOWN;
 	*scope = first->scope;
-	return first->accepted ? REASON_FRAGMENT_ACCEPTED : REASON_FRAGMENT_NOT_OWNER;
+	if (first->outcome == FRAGMENT_ACCEPTED)
+		return REASON_FRAGMENT_ACCEPTED;
+	/* what is sent on to us also came to all, when we dropped it */
+	if (direct)
+		return REASON_DIRECT;
+	if (first->outcome == FRAGMENT_DELEGATED && find_next_hop(first->target, pkt))
+		return REASON_DELEGATED;
+	return REASON_FRAGMENT_NOT_OWNER;
 }

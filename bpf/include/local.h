@@ -26,6 +26,16 @@ ALWAYS_INLINE enum verb verb_of(__u64 word)
 	return word >> BUCKET_VERB_SHIFT & 0xff;
 }
 
+ALWAYS_INLINE __u32 flags_of(__u64 word)
+{
+	return word >> BUCKET_FLAGS_SHIFT & 0xff;
+}
+
+ALWAYS_INLINE __u32 target_of(__u64 word)
+{
+	return word >> BUCKET_TARGET_SHIFT & 0xffffff;
+}
+
 /* By the sender alone, in the VIP's table: ARP, ND, echo, and what no service names. */
 ALWAYS_INLINE __u64 sender_bucket(__u64 published, const struct vip *vip, __u64 src_hi,
 				  __u64 src_lo)
@@ -53,6 +63,13 @@ ALWAYS_INLINE void set_destination(struct eth *eth, const struct vip *vip)
 	*(__u16 *)eth->dst = *(const __u16 *)vip->own_mac;
 	*(__u16 *)(eth->dst + 2) = *(const __u16 *)(vip->own_mac + 2);
 	*(__u16 *)(eth->dst + 4) = *(const __u16 *)(vip->own_mac + 4);
+}
+
+ALWAYS_INLINE void copy_mac(__u8 *to, const __u8 *from)
+{
+	*(__u16 *)to = *(const __u16 *)from;
+	*(__u16 *)(to + 2) = *(const __u16 *)(from + 2);
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
 }
 
 ALWAYS_INLINE int same_mac(const __u8 *a, const __u8 *b)

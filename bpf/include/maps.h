@@ -9,6 +9,9 @@
 /* Set in the private instance that traces; the verifier removes what it guards elsewhere. */
 volatile const __u8 tracing;
 
+/* Where the sockets are: a network namespace's id, or negative for the interface's own. */
+volatile const __s32 socket_netns = -1;
+
 /* Never read: brings the types that no map mentions into BTF, and so to Go. */
 const struct {
 	enum limits limits;
@@ -17,7 +20,10 @@ const struct {
 	enum bucket_layout bucket_layout;
 	enum hot_layout hot_layout;
 	enum vip_flags vip_flags;
+	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
+	enum lease_answer lease_answer;
+	struct lease_request lease_request;
 	struct drop drop;
 } *const volatile exported;
 
@@ -51,6 +57,26 @@ struct {
 	__type(value, struct fragment);
 	__uint(max_entries, 16384);
 } fragments SEC(".maps");
+
+/* The UDP flows that stay while their buckets move; empty in the steady state. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct udp_flow);
+	__type(value, struct udp_seen);
+	__uint(max_entries, 65536);
+} flows SEC(".maps");
+
+/* A timer lives in a map, and for as long as the map is pinned. */
+struct lease_clock {
+	struct bpf_timer timer;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct lease_clock);
+	__uint(max_entries, 1);
+} lease SEC(".maps");
 
 /* Scope s's counter for reason r is at s * REASON_COUNT + r. */
 struct {

@@ -74,6 +74,8 @@ struct ports { /* the start of TCP and UDP alike */
 	__be16 dst;
 };
 
+enum tcp_offsets { TCP_FLAGS_OFFSET = 13 }; /* RFC 9293 section 3.1 */
+
 struct icmp { /* RFC 792, RFC 4443 */
 	__u8 type;
 	__u8 code;

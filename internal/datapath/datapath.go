@@ -20,7 +20,10 @@ const DefaultDir = "/sys/fs/bpf/lb"
 type Options struct {
 	Dir  string // below a BPF file system; one for each lbd
 	Mode Mode   // "" is ModeAuto
-	Log  *slog.Logger
+	// SocketNetNS is the network namespace of the servers' sockets, as this one calls it (see
+	// ip-netns(8), "nsid"); nil when they are where the interfaces are.
+	SocketNetNS *int32
+	Log         *slog.Logger
 }
 
 // A Datapath is the writing side of one pin directory. It is not safe for concurrent use.
@@ -51,7 +54,7 @@ func Open(opts Options) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	if d.programs, err = set.load(); err != nil {
+	if d.programs, err = set.load(opts.SocketNetNS); err != nil {
 		set.close()
 		return nil, err
 	}
@@ -99,11 +102,17 @@ func (d *Datapath) use(set *mapSet) error {
 	if set == d.maps {
 		return d.repin()
 	}
-	programs, err := set.load()
+	programs, err := set.load(d.opts.SocketNetNS)
 	if err != nil {
 		return err
 	}
-	if err := set.pin(d.opts.Dir); err != nil {
+	if d.maps != nil {
+		err = set.inheritLease(d.maps, programs)
+	}
+	if err == nil {
+		err = set.pin(d.opts.Dir)
+	}
+	if err != nil {
 		programs.Close()
 		return err
 	}

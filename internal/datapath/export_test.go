@@ -2,6 +2,8 @@ package datapath
 
 import (
 	"fmt"
+	"sync/atomic"
+	"time"
 
 	"github.com/cilium/ebpf"
 )
@@ -39,3 +41,17 @@ func (i *Instance) HotMisfits() int {
 
 // ForgetHot leaves the hot part as a writer does that is killed before it gets there.
 func (i *Instance) ForgetHot() { clear(i.set.hot.items) }
+
+// FlagNames are the names of the flags of a bucket, by bit.
+var FlagNames = bucketFlagNames[:]
+
+// LeaseWord is what the program compares the clock with, or LeaseEnded.
+func (i *Instance) LeaseWord() uint64 { return atomic.LoadUint64(&i.set.published().Lease) }
+
+// LeaseEnded is the word of a lease that has ended.
+const LeaseEnded = leaseEnded
+
+// SpoilLease makes the lease end at a time that the timer knows nothing of.
+func (i *Instance) SpoilLease(until time.Duration) {
+	atomic.StoreUint64(&i.set.published().Lease, uint64(until))
+}

@@ -29,6 +29,7 @@ type ending struct {
 	action uint32
 	out    []byte // nil: the frame as it came
 	own    bool   // but its destination MAC is now this node's
+	on     bool   // sent on: from this node's MAC to the peer's
 	reason string
 	scope  string
 }
@@ -52,11 +53,18 @@ func answered(out []byte, reason, scope string) ending {
 	return ending{action: actionTX, out: out, reason: reason, scope: scope}
 }
 
+// delegated goes on to the node that is to have its bucket.
+func delegated(scope string) ending {
+	return ending{action: actionTX, on: true, reason: "delegated", scope: scope}
+}
+
 // frameOut is what must leave the program when frame went in.
 func (e ending) frameOut(frame []byte) []byte {
 	switch {
 	case e.out != nil:
 		return e.out
+	case e.on:
+		return slices.Concat(peerMAC, ownMAC, frame[12:])
 	case e.own:
 		return append(slices.Clone([]byte(ownMAC)), frame[6:]...)
 	}
@@ -83,16 +91,22 @@ func fixtures() []fixture {
 
 func TestEveryPacketEndsWhereItsSentenceSays(t *testing.T) {
 	instance := instanceOf(t, world())
+	checkAll(t, instance, ways(instance), fixtures())
+}
+
+// checkAll runs fixtures in their order and looks at all counters after each.
+func checkAll(t *testing.T, instance *datapath.Instance, ways []way, list []fixture) {
+	t.Helper()
 	before := count(t, instance)
-	for _, fix := range fixtures() {
+	for _, fix := range list {
 		t.Run(fix.sentence, func(t *testing.T) {
 			for _, frame := range fix.before {
-				if _, err := instance.Run(frame, ingress); err != nil {
+				if _, err := ways[0].run(frame, ingress); err != nil {
 					t.Fatal(err)
 				}
 				before = count(t, instance)
 			}
-			check(t, instance, fix)
+			check(t, ways, fix)
 			// once for both: the long way alone counts nothing
 			after := count(t, instance)
 			sameCounters(t, before.and(fix), after)
@@ -101,13 +115,20 @@ func TestEveryPacketEndsWhereItsSentenceSays(t *testing.T) {
 	}
 }
 
+// A way is one of the two that a packet can take through the program.
+type way struct {
+	name string
+	run  func([]byte, int) (datapath.Outcome, error)
+}
+
+func ways(instance *datapath.Instance) []way {
+	return []way{{"short", instance.Run}, {"long", instance.RunLong}}
+}
+
 // check gives the fixture to the program by both ways.
-func check(t *testing.T, instance *datapath.Instance, fix fixture) {
+func check(t *testing.T, ways []way, fix fixture) {
 	t.Helper()
-	for _, way := range []struct {
-		name string
-		run  func([]byte, int) (datapath.Outcome, error)
-	}{{"short", instance.Run}, {"long", instance.RunLong}} {
+	for _, way := range ways {
 		got, err := way.run(fix.frame, ingress)
 		if err != nil {
 			t.Fatalf("%s way: %v", way.name, err)

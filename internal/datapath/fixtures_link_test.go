@@ -13,7 +13,7 @@ type vlan = packettest.VLAN
 func linkFixtures(f family) []fixture {
 	service := f.serviceScope
 	to := func(mac net.HardwareAddr, n byte, port uint16) []byte {
-		return frameOf(eth{Dst: mac, Src: clientMAC}, f.ip(n), tcp{Src: portClient, Dst: port})
+		return frameOf(eth{Dst: mac, Src: clientMAC}, f.ip(n), tcp{Src: portClient, Dst: port, Flags: packettest.SYN})
 	}
 	tagged := func(n byte, port uint16, tags ...packettest.Layer) []byte {
 		layers := append([]packettest.Layer{f.eth(n)}, tags...)

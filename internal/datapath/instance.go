@@ -3,6 +3,7 @@ package datapath
 import (
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/cilium/ebpf"
 
@@ -30,7 +31,7 @@ func NewInstance(want *lb.State, device func(string) (*net.Interface, error)) (*
 		i.Close()
 		return nil, err
 	}
-	if i.programs, err = set.load(); err != nil {
+	if i.programs, err = set.load(nil); err != nil {
 		i.Close()
 		return nil, err
 	}
@@ -88,6 +89,11 @@ func (i *Instance) run(program string, frame []byte, ifindex int) (Outcome, erro
 		return Outcome{}, fmt.Errorf("run %s: %w", program, err)
 	}
 	return Outcome{Action: action, Frame: opts.DataOut}, nil
+}
+
+// Lease is Datapath.Lease, and with anew Datapath.NewLife.
+func (i *Instance) Lease(until time.Duration, anew bool) error {
+	return renewLease(i.programs.Programs["lb_lease"], until, anew)
 }
 
 // Guard gives one outgoing frame to the egress program; Action is -1 for go on, 2 for drop.

@@ -13,6 +13,16 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type lbBucketFlags uint32
+
+const (
+	lbBucketFlagsBUCKET_MAYBE_LOCAL lbBucketFlags = 1
+	lbBucketFlagsBUCKET_CONTESTED   lbBucketFlags = 2
+	lbBucketFlagsBUCKET_UDP_NOTED   lbBucketFlags = 4
+	lbBucketFlagsBUCKET_UDP_KEPT    lbBucketFlags = 8
+	lbBucketFlagsBUCKET_UDP_AWAY    lbBucketFlags = 16
+)
+
 type lbBucketLayout uint32
 
 const (
@@ -32,8 +42,9 @@ type lbDirectory struct {
 	_        structs.HostLayout
 	Word     uint64
 	HashKeys [12]uint64
+	Lease    uint64
 	Sample   uint32
-	Pad      [5]uint32
+	Pad      [3]uint32
 	Vips     [8192]struct {
 		_          structs.HostLayout
 		AddrHi     uint64
@@ -72,11 +83,12 @@ type lbDrop struct {
 }
 
 type lbFragment struct {
-	_        structs.HostLayout
-	SeenNs   uint64
-	Scope    uint16
-	Accepted uint8
-	Pad      [5]uint8
+	_       structs.HostLayout
+	SeenNs  uint64
+	Scope   uint16
+	Outcome uint8
+	Target  uint8
+	Pad     [4]uint8
 }
 
 type lbFragmentKey struct {
@@ -110,15 +122,39 @@ type lbLabel struct {
 	Text [64]int8
 }
 
+type lbLeaseAnswer uint32
+
+const (
+	lbLeaseAnswerLEASE_RUNS   lbLeaseAnswer = 0
+	lbLeaseAnswerLEASE_LAPSED lbLeaseAnswer = 1
+	lbLeaseAnswerLEASE_FAILED lbLeaseAnswer = 2
+)
+
+type lbLeaseClock struct {
+	_     structs.HostLayout
+	Timer struct {
+		_ structs.HostLayout
+		_ [16]byte
+	}
+}
+
+type lbLeaseRequest struct {
+	_     structs.HostLayout
+	Until uint64
+	Anew  uint32
+	Pad   uint32
+}
+
 type lbLimits uint32
 
 const (
-	lbLimitsBUCKETS       lbLimits = 65536
-	lbLimitsVIP_SLOTS     lbLimits = 4096
-	lbLimitsSERVICE_SLOTS lbLimits = 16384
-	lbLimitsPROBES        lbLimits = 4
-	lbLimitsHOT_BUCKETS   lbLimits = 32
-	lbLimitsHASH_KEYS     lbLimits = 6
+	lbLimitsBUCKETS          lbLimits = 65536
+	lbLimitsVIP_SLOTS        lbLimits = 4096
+	lbLimitsSERVICE_SLOTS    lbLimits = 16384
+	lbLimitsPROBES           lbLimits = 4
+	lbLimitsHOT_BUCKETS      lbLimits = 32
+	lbLimitsUDP_IDLE_SECONDS lbLimits = 60
+	lbLimitsHASH_KEYS        lbLimits = 6
 )
 
 type lbNode struct {
@@ -149,29 +185,37 @@ const (
 	lbReasonREASON_ERROR_UNKNOWN      lbReason = 10
 	lbReasonREASON_FRAGMENT_ACCEPTED  lbReason = 11
 	lbReasonREASON_FRAGMENT_UNKNOWN   lbReason = 12
-	lbReasonREASON_NOT_OWNER          lbReason = 13
-	lbReasonREASON_NO_OWNER           lbReason = 14
-	lbReasonREASON_ECHO_NOT_OWNER     lbReason = 15
-	lbReasonREASON_UNNAMED_NOT_OWNER  lbReason = 16
-	lbReasonREASON_UNNAMED_DROPPED    lbReason = 17
-	lbReasonREASON_ERROR_NOT_OWNER    lbReason = 18
-	lbReasonREASON_FRAGMENT_NOT_OWNER lbReason = 19
-	lbReasonREASON_ARP_NOT_OWNER      lbReason = 20
-	lbReasonREASON_ARP_CONFLICT       lbReason = 21
-	lbReasonREASON_ND_NOT_OWNER       lbReason = 22
-	lbReasonREASON_ND_MALFORMED       lbReason = 23
-	lbReasonREASON_ND_CONFLICT        lbReason = 24
-	lbReasonREASON_ARP_ANSWERED       lbReason = 25
-	lbReasonREASON_ND_ANSWERED        lbReason = 26
-	lbReasonREASON_ARP_MASKED         lbReason = 27
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 28
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 29
-	lbReasonREASON_SHARED_SOURCE      lbReason = 30
-	lbReasonREASON_COUNT              lbReason = 31
+	lbReasonREASON_SOCKET_ACCEPTED    lbReason = 13
+	lbReasonREASON_COOKIE_ACCEPTED    lbReason = 14
+	lbReasonREASON_UDP_KEPT           lbReason = 15
+	lbReasonREASON_NOT_OWNER          lbReason = 16
+	lbReasonREASON_NO_OWNER           lbReason = 17
+	lbReasonREASON_ECHO_NOT_OWNER     lbReason = 18
+	lbReasonREASON_UNNAMED_NOT_OWNER  lbReason = 19
+	lbReasonREASON_UNNAMED_DROPPED    lbReason = 20
+	lbReasonREASON_ERROR_NOT_OWNER    lbReason = 21
+	lbReasonREASON_FRAGMENT_NOT_OWNER lbReason = 22
+	lbReasonREASON_ARP_NOT_OWNER      lbReason = 23
+	lbReasonREASON_ARP_CONFLICT       lbReason = 24
+	lbReasonREASON_ND_NOT_OWNER       lbReason = 25
+	lbReasonREASON_ND_MALFORMED       lbReason = 26
+	lbReasonREASON_ND_CONFLICT        lbReason = 27
+	lbReasonREASON_UNKNOWN_FLOW       lbReason = 28
+	lbReasonREASON_UDP_AWAY           lbReason = 29
+	lbReasonREASON_LAPSED             lbReason = 30
+	lbReasonREASON_ARP_ANSWERED       lbReason = 31
+	lbReasonREASON_ND_ANSWERED        lbReason = 32
+	lbReasonREASON_DELEGATED          lbReason = 33
+	lbReasonREASON_ARP_MASKED         lbReason = 34
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 35
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 36
+	lbReasonREASON_SHARED_SOURCE      lbReason = 37
+	lbReasonREASON_COUNT              lbReason = 38
 	lbReasonREASON_FIRST_ACCEPT       lbReason = 5
-	lbReasonREASON_FIRST_DROP         lbReason = 13
-	lbReasonREASON_FIRST_TX           lbReason = 25
-	lbReasonREASON_FIRST_GUARD        lbReason = 27
+	lbReasonREASON_FIRST_DROP         lbReason = 16
+	lbReasonREASON_FIRST_TX           lbReason = 31
+	lbReasonREASON_FIRST_FORWARD      lbReason = 33
+	lbReasonREASON_FIRST_GUARD        lbReason = 34
 )
 
 type lbService struct {
@@ -217,15 +261,38 @@ const (
 	lbTraceFlagsTRACE_LATER_FRAGMENT lbTraceFlags = 16
 	lbTraceFlagsTRACE_ICMP_ERROR     lbTraceFlags = 32
 	lbTraceFlagsTRACE_DIRECT         lbTraceFlags = 64
+	lbTraceFlagsTRACE_OPENS          lbTraceFlags = 128
+	lbTraceFlagsTRACE_ASKED          lbTraceFlags = 256
+	lbTraceFlagsTRACE_SOCKET         lbTraceFlags = 512
+	lbTraceFlagsTRACE_LISTENER       lbTraceFlags = 1024
+	lbTraceFlagsTRACE_COOKIE         lbTraceFlags = 2048
+	lbTraceFlagsTRACE_LAPSED         lbTraceFlags = 4096
 )
+
+type lbUdpFlow struct {
+	_       structs.HostLayout
+	SrcHi   uint64
+	SrcLo   uint64
+	DstHi   uint64
+	DstLo   uint64
+	SrcPort uint16
+	DstPort uint16
+	Pad     uint32
+}
+
+type lbUdpSeen struct {
+	_      structs.HostLayout
+	SeenNs uint64
+}
 
 type lbVerb uint32
 
 const (
-	lbVerbVERB_NONE   lbVerb = 0
-	lbVerbVERB_ACCEPT lbVerb = 1
-	lbVerbVERB_IGNORE lbVerb = 2
-	lbVerbVERB_COUNT  lbVerb = 3
+	lbVerbVERB_NONE     lbVerb = 0
+	lbVerbVERB_ACCEPT   lbVerb = 1
+	lbVerbVERB_IGNORE   lbVerb = 2
+	lbVerbVERB_DELEGATE lbVerb = 3
+	lbVerbVERB_COUNT    lbVerb = 4
 )
 
 type lbVip struct {
@@ -254,22 +321,26 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapCounters   = "counters"
-	lbMapDrops      = "drops"
-	lbMapFragments  = "fragments"
-	lbMapHot        = "hot"
-	lbMapInterfaces = "interfaces"
-	lbMapLabels     = "labels"
-	lbMapNodes      = "nodes"
-	lbMapTables     = "tables"
-	lbProgLbEgress  = "lb_egress"
-	lbProgLbIngress = "lb_ingress"
-	lbProgLbTrace   = "lb_trace"
-	lbProgLbXdp     = "lb_xdp"
-	lbVarDirectory  = "directory"
-	lbVarExported   = "exported"
-	lbVarTraced     = "traced"
-	lbVarTracing    = "tracing"
+	lbMapCounters    = "counters"
+	lbMapDrops       = "drops"
+	lbMapFlows       = "flows"
+	lbMapFragments   = "fragments"
+	lbMapHot         = "hot"
+	lbMapInterfaces  = "interfaces"
+	lbMapLabels      = "labels"
+	lbMapLease       = "lease"
+	lbMapNodes       = "nodes"
+	lbMapTables      = "tables"
+	lbProgLbEgress   = "lb_egress"
+	lbProgLbIngress  = "lb_ingress"
+	lbProgLbLease    = "lb_lease"
+	lbProgLbTrace    = "lb_trace"
+	lbProgLbXdp      = "lb_xdp"
+	lbVarDirectory   = "directory"
+	lbVarExported    = "exported"
+	lbVarSocketNetns = "socket_netns"
+	lbVarTraced      = "traced"
+	lbVarTracing     = "tracing"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -316,6 +387,7 @@ type lbSpecs struct {
 type lbProgramSpecs struct {
 	LbEgress  *ebpf.ProgramSpec `ebpf:"lb_egress"`
 	LbIngress *ebpf.ProgramSpec `ebpf:"lb_ingress"`
+	LbLease   *ebpf.ProgramSpec `ebpf:"lb_lease"`
 	LbTrace   *ebpf.ProgramSpec `ebpf:"lb_trace"`
 	LbXdp     *ebpf.ProgramSpec `ebpf:"lb_xdp"`
 }
@@ -326,10 +398,12 @@ type lbProgramSpecs struct {
 type lbMapSpecs struct {
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
 	Hot        *ebpf.MapSpec `ebpf:"hot"`
 	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels     *ebpf.MapSpec `ebpf:"labels"`
+	Lease      *ebpf.MapSpec `ebpf:"lease"`
 	Nodes      *ebpf.MapSpec `ebpf:"nodes"`
 	Tables     *ebpf.MapSpec `ebpf:"tables"`
 }
@@ -338,10 +412,11 @@ type lbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbVariableSpecs struct {
-	Directory *ebpf.VariableSpec `ebpf:"directory"`
-	Exported  *ebpf.VariableSpec `ebpf:"exported"`
-	Traced    *ebpf.VariableSpec `ebpf:"traced"`
-	Tracing   *ebpf.VariableSpec `ebpf:"tracing"`
+	Directory   *ebpf.VariableSpec `ebpf:"directory"`
+	Exported    *ebpf.VariableSpec `ebpf:"exported"`
+	SocketNetns *ebpf.VariableSpec `ebpf:"socket_netns"`
+	Traced      *ebpf.VariableSpec `ebpf:"traced"`
+	Tracing     *ebpf.VariableSpec `ebpf:"tracing"`
 }
 
 // lbObjects contains all objects after they have been loaded into the kernel.
@@ -366,10 +441,12 @@ func (o *lbObjects) Close() error {
 type lbMaps struct {
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Drops      *ebpf.Map `ebpf:"drops"`
+	Flows      *ebpf.Map `ebpf:"flows"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
 	Hot        *ebpf.Map `ebpf:"hot"`
 	Interfaces *ebpf.Map `ebpf:"interfaces"`
 	Labels     *ebpf.Map `ebpf:"labels"`
+	Lease      *ebpf.Map `ebpf:"lease"`
 	Nodes      *ebpf.Map `ebpf:"nodes"`
 	Tables     *ebpf.Map `ebpf:"tables"`
 }
@@ -378,10 +455,12 @@ func (m *lbMaps) Close() error {
 	return _LbClose(
 		m.Counters,
 		m.Drops,
+		m.Flows,
 		m.Fragments,
 		m.Hot,
 		m.Interfaces,
 		m.Labels,
+		m.Lease,
 		m.Nodes,
 		m.Tables,
 	)
@@ -391,10 +470,11 @@ func (m *lbMaps) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbVariables struct {
-	Directory *ebpf.Variable `ebpf:"directory"`
-	Exported  *ebpf.Variable `ebpf:"exported"`
-	Traced    *ebpf.Variable `ebpf:"traced"`
-	Tracing   *ebpf.Variable `ebpf:"tracing"`
+	Directory   *ebpf.Variable `ebpf:"directory"`
+	Exported    *ebpf.Variable `ebpf:"exported"`
+	SocketNetns *ebpf.Variable `ebpf:"socket_netns"`
+	Traced      *ebpf.Variable `ebpf:"traced"`
+	Tracing     *ebpf.Variable `ebpf:"tracing"`
 }
 
 // lbPrograms contains all programs after they have been loaded into the kernel.
@@ -403,6 +483,7 @@ type lbVariables struct {
 type lbPrograms struct {
 	LbEgress  *ebpf.Program `ebpf:"lb_egress"`
 	LbIngress *ebpf.Program `ebpf:"lb_ingress"`
+	LbLease   *ebpf.Program `ebpf:"lb_lease"`
 	LbTrace   *ebpf.Program `ebpf:"lb_trace"`
 	LbXdp     *ebpf.Program `ebpf:"lb_xdp"`
 }
@@ -411,6 +492,7 @@ func (p *lbPrograms) Close() error {
 	return _LbClose(
 		p.LbEgress,
 		p.LbIngress,
+		p.LbLease,
 		p.LbTrace,
 		p.LbXdp,
 	)

@@ -140,11 +140,17 @@ func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	return set, nil
 }
 
-// load puts the programs into the kernel, over these maps.
-func (s *mapSet) load() (*ebpf.Collection, error) {
+// load puts the programs into the kernel, over these maps. Sockets are looked up in a namespace by
+// its id, or where the interface is.
+func (s *mapSet) load(sockets *int32) (*ebpf.Collection, error) {
 	spec, err := sizedSpec(s.sizes)
 	if err != nil {
 		return nil, err
+	}
+	if sockets != nil {
+		if err := spec.Variables["socket_netns"].Set(*sockets); err != nil {
+			return nil, err
+		}
 	}
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: s.maps})
 	if _, refused := errors.AsType[*ebpf.VerifierError](err); refused {

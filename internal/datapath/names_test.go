@@ -2,6 +2,7 @@ package datapath_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -64,14 +65,37 @@ func TestVerbsAreNamedAsInTheProgram(t *testing.T) {
 	}
 }
 
+func TestFlagsAreNamedAsInTheProgram(t *testing.T) {
+	spec, err := datapath.LoadSpec()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var e *btf.Enum
+	if err := spec.Types.TypeByName("bucket_flags", &e); err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for bit, v := range e.Values {
+		if v.Value != 1<<bit {
+			t.Errorf("%s is %d, not bit %d", v.Name, v.Value, bit)
+		}
+		names = append(names, strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(v.Name, "BUCKET_")), "_", "-"))
+	}
+	if diff := cmp.Diff(names, datapath.FlagNames); diff != "" {
+		t.Errorf("(-C +Go):\n%s", diff)
+	}
+}
+
 // What a reason's verdict says must be what the packets that end there meet.
 func TestEveryReasonHasAPacket(t *testing.T) {
 	meets := make(map[string]datapath.Verdict)
-	for _, fix := range fixtures() {
+	for _, fix := range append(fixtures(), movingFixtures()...) {
 		verdict := datapath.VerdictPass
 		switch {
 		case fix.want.action == actionDrop:
 			verdict = datapath.VerdictDrop
+		case fix.want.on:
+			verdict = datapath.VerdictDelegate
 		case fix.want.action == actionTX:
 			verdict = datapath.VerdictAnswer
 		case fix.want.own:
@@ -97,7 +121,7 @@ func TestEveryReasonHasAPacket(t *testing.T) {
 // A sentence is a test's name: two of them would be one in a list of failures.
 func TestNoTwoPacketsHaveTheSameSentence(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, fix := range append(fixtures(), guardFixtures()...) {
+	for _, fix := range slices.Concat(fixtures(), movingFixtures(), guardFixtures()) {
 		if seen[fix.sentence] {
 			t.Errorf("twice: %s", fix.sentence)
 		}

@@ -5,14 +5,15 @@ import "fmt"
 // A Verdict is what becomes of a frame.
 type Verdict string
 
-// The verdicts: to the stack untouched, to the stack as ours, dropped, or answered. The egress
-// guard's are of frames that this machine's stack sent.
+// The verdicts: to the stack untouched, to the stack as ours, dropped, answered, or sent on to
+// another node. The egress guard's are of frames that this machine's stack sent.
 const (
-	VerdictPass   Verdict = "pass"
-	VerdictAccept Verdict = "accept"
-	VerdictDrop   Verdict = "drop"
-	VerdictAnswer Verdict = "answer"
-	VerdictGuard  Verdict = "guard"
+	VerdictPass     Verdict = "pass"
+	VerdictAccept   Verdict = "accept"
+	VerdictDrop     Verdict = "drop"
+	VerdictAnswer   Verdict = "answer"
+	VerdictDelegate Verdict = "delegate"
+	VerdictGuard    Verdict = "guard"
 )
 
 // A Reason is why the program ended where it did.
@@ -37,6 +38,9 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_ERROR_UNKNOWN:      {Name: "error-unknown", Explanation: "an ICMP error that quotes no flow of a VIP; never answered, so every node may have it"},
 	lbReasonREASON_FRAGMENT_ACCEPTED:  {Name: "fragment-accepted", Explanation: "follows a first fragment that was accepted"},
 	lbReasonREASON_FRAGMENT_UNKNOWN:   {Name: "fragment-unknown", Explanation: "its first fragment was not seen; only the owner's stack completes it"},
+	lbReasonREASON_SOCKET_ACCEPTED:    {Name: "socket-accepted", Explanation: "a socket of this node has the connection, whoever owns its bucket now"},
+	lbReasonREASON_COOKIE_ACCEPTED:    {Name: "cookie-accepted", Explanation: "it answers a SYN cookie of a listener of this node"},
+	lbReasonREASON_UDP_KEPT:           {Name: "udp-kept", Explanation: "a UDP flow that stays at this node while its bucket moves"},
 	lbReasonREASON_NOT_OWNER:          {Name: "not-owner", Explanation: "another node owns the flow's bucket"},
 	lbReasonREASON_NO_OWNER:           {Name: "no-owner", Explanation: "no node is eligible for the bucket"},
 	lbReasonREASON_ECHO_NOT_OWNER:     {Name: "echo-not-owner", Explanation: "a ping; another node owns the sender's bucket"},
@@ -49,8 +53,12 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_ND_NOT_OWNER:       {Name: "nd-not-owner", Explanation: "another node answers this neighbor solicitation"},
 	lbReasonREASON_ND_MALFORMED:       {Name: "nd-malformed", Explanation: "neighbor discovery that RFC 4861 section 7.1 says to discard"},
 	lbReasonREASON_ND_CONFLICT:        {Name: "nd-conflict", Explanation: "another machine claims a VIP by neighbor discovery"},
+	lbReasonREASON_UNKNOWN_FLOW:       {Name: "unknown-flow", Explanation: "no socket of this node has the connection, but another node's may: no reset is sent"},
+	lbReasonREASON_UDP_AWAY:           {Name: "udp-away", Explanation: "this node owns the bucket, but its old owner still decides about UDP"},
+	lbReasonREASON_LAPSED:             {Name: "lapsed", Explanation: "a new flow, but this node's lease has ended"},
 	lbReasonREASON_ARP_ANSWERED:       {Name: "arp-answered", Explanation: "an ARP request answered with the shared MAC"},
 	lbReasonREASON_ND_ANSWERED:        {Name: "nd-answered", Explanation: "a neighbor solicitation answered with the shared MAC"},
+	lbReasonREASON_DELEGATED:          {Name: "delegated", Explanation: "a new flow of a bucket that moves, sent on to its new owner"},
 	lbReasonREASON_ARP_MASKED:         {Name: "arp-masked", Explanation: "an outgoing ARP request's sender, a VIP, was cleared: it would have taught this node's MAC"},
 	lbReasonREASON_ARP_SUPPRESSED:     {Name: "arp-suppressed", Explanation: "an outgoing ARP announcement for a VIP was dropped"},
 	lbReasonREASON_ND_SUPPRESSED:      {Name: "nd-suppressed", Explanation: "outgoing neighbor discovery for a VIP was dropped"},
@@ -84,8 +92,10 @@ func verdictOf(r lbReason) Verdict {
 		return VerdictAccept
 	case r < lbReasonREASON_FIRST_TX:
 		return VerdictDrop
-	case r < lbReasonREASON_FIRST_GUARD:
+	case r < lbReasonREASON_FIRST_FORWARD:
 		return VerdictAnswer
+	case r < lbReasonREASON_FIRST_GUARD:
+		return VerdictDelegate
 	}
 	return VerdictGuard
 }

@@ -222,6 +222,9 @@ func validate(want *lb.State) error {
 		if len(t.Owners) != lb.Buckets {
 			return fmt.Errorf("table %d: %d buckets, not %d", i, len(t.Owners), lb.Buckets)
 		}
+		if t.Marks != nil && len(t.Marks) != lb.Buckets {
+			return fmt.Errorf("table %d: %d marks, not %d", i, len(t.Marks), lb.Buckets)
+		}
 	}
 	return nil
 }

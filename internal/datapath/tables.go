@@ -10,15 +10,45 @@ import (
 // errTooSmall means that a map set has no room; Set then makes a larger one.
 var errTooSmall = errors.New("the map set is too small")
 
-// bucketWord is an entry of a table as local sees it. The owner is always named, also of buckets
-// that are ignored, so that the tables tell everything without lbd.
-func bucketWord(owner int, local bool) uint64 {
+// bucketWord is the entry of a bucket of a node, by its number in the kernel. The owner is always
+// named, also of buckets that are ignored, so that the tables tell everything without lbd.
+func bucketWord(owner int, local bool, mark lb.Mark) uint64 {
 	verb := lbVerbVERB_IGNORE
-	if local {
+	switch {
+	case local && mark&lb.MarkWaiting == 0:
 		verb = lbVerbVERB_ACCEPT
+	case !local && mark&lb.MarkDelegate != 0:
+		verb = lbVerbVERB_DELEGATE
 	}
 	return uint64(verb)<<lbBucketLayoutBUCKET_VERB_SHIFT |
+		bucketFlags(mark)<<lbBucketLayoutBUCKET_FLAGS_SHIFT |
 		uint64(owner)<<lbBucketLayoutBUCKET_TARGET_SHIFT
+}
+
+// nobodysWord is the entry of a bucket that no node owns: all that can be left of it is sockets.
+func nobodysWord(mark lb.Mark) uint64 {
+	return bucketFlags(mark&lb.MarkMaybeLocal) << lbBucketLayoutBUCKET_FLAGS_SHIFT
+}
+
+func bucketFlags(mark lb.Mark) uint64 {
+	var flags lbBucketFlags
+	// a node that waits has in its sockets what was sent on to it
+	if mark&(lb.MarkMaybeLocal|lb.MarkWaiting) != 0 {
+		flags |= lbBucketFlagsBUCKET_MAYBE_LOCAL
+	}
+	if mark&lb.MarkContested != 0 {
+		flags |= lbBucketFlagsBUCKET_CONTESTED
+	}
+	if mark&lb.MarkUDPNoted != 0 {
+		flags |= lbBucketFlagsBUCKET_UDP_NOTED
+	}
+	if mark&lb.MarkUDPKept != 0 {
+		flags |= lbBucketFlagsBUCKET_UDP_KEPT
+	}
+	if mark&lb.MarkUDPAway != 0 {
+		flags |= lbBucketFlagsBUCKET_UDP_AWAY
+	}
+	return uint64(flags)
 }
 
 // assignTables maps indexes of want.Tables to tables in the kernel. A table in the kernel is
@@ -110,7 +140,7 @@ func (s *mapSet) writeTables(want *lb.State, assigned []uint32, nodes []int) int
 	var words [lb.MaxNodes + 1]uint64 // by owner + 1; nobody's is 0, VERB_NONE
 	var bits [lb.MaxNodes + 1]uint64
 	for i, n := range nodes {
-		words[i+1] = bucketWord(n, want.Nodes[i].Local)
+		words[i+1] = bucketWord(n, want.Nodes[i].Local, 0)
 		bits[i+1] = hotBits(words[i+1])
 	}
 	written := 0
@@ -122,11 +152,16 @@ func (s *mapSet) writeTables(want *lb.State, assigned []uint32, nodes []int) int
 			summary := uint64(0)
 			group := entries[w*n:][:n]
 			for b, owner := range t.Owners[w*n:][:n] {
-				if word := words[owner+1]; group[b] != word {
+				word, two := words[owner+1], bits[owner+1]
+				if t.Marks != nil && t.Marks[w*n+b] != 0 {
+					word = markedWord(want, nodes, owner, t.Marks[w*n+b])
+					two = hotBits(word)
+				}
+				if group[b] != word {
 					atomic.StoreUint64(&group[b], word)
 					written++
 				}
-				summary |= bits[owner+1] << (b * int(lbHotLayoutHOT_BITS))
+				summary |= two << (b * int(lbHotLayoutHOT_BITS))
 			}
 			// also where no word changed: another may have been killed between the two
 			if hot[w] != summary {
@@ -135,4 +170,11 @@ func (s *mapSet) writeTables(want *lb.State, assigned []uint32, nodes []int) int
 		}
 	}
 	return written
+}
+
+func markedWord(want *lb.State, nodes []int, owner int16, mark lb.Mark) uint64 {
+	if owner == lb.NoNode {
+		return nobodysWord(mark)
+	}
+	return bucketWord(nodes[owner], want.Nodes[owner].Local, mark)
 }

@@ -3,10 +3,8 @@ package datapath
 import (
 	"fmt"
 	"net/netip"
-	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 // A Trace is every decision about one made-up frame.
@@ -21,7 +19,10 @@ type Trace struct {
 	Error    bool          `json:"icmp_error,omitempty"` // the flow is the one it quotes
 	Direct   bool          `json:"direct,omitempty"`     // sent to the node's own MAC
 	Bucket   *TracedBucket `json:"bucket,omitempty"`
-	Frame    []byte        `json:"frame"` // as it leaves the program
+	Opens    bool          `json:"opens,omitempty"`   // a SYN of a bucket in transition, or to our own MAC
+	Sockets  string        `json:"sockets,omitempty"` // what they had of the flow, if they were asked
+	Lapsed   bool          `json:"lapsed,omitempty"`  // the lease has ended
+	Frame    []byte        `json:"frame"`             // as it leaves the program
 }
 
 // A TracedFlow is what the frame was taken for.
@@ -39,8 +40,17 @@ type TracedBucket struct {
 	Bucket
 }
 
+// What the sockets have of a flow.
+const (
+	SocketsNothing  = "nothing"
+	SocketsFlow     = "flow"
+	SocketsListener = "listener"
+	SocketsCookie   = "cookie" // a listener that knows the SYN cookie
+)
+
 // Trace runs the real program on a made-up frame over the live maps, as if it had arrived on the
-// interface. Counters, fragments and samples are of a private instance.
+// interface. Counters, fragments and samples are of a private instance. Sockets are looked up in the
+// network namespace of the caller.
 func (v *View) Trace(frame []byte, iface string) (*Trace, error) {
 	dev, err := findDevice(iface)
 	if err != nil {
@@ -71,11 +81,11 @@ func (v *View) privateInstance() (*Instance, error) {
 	if err := spec.Variables["tracing"].Set(uint8(1)); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"lb_xdp", "lb_ingress", "lb_egress"} {
+	for _, name := range []string{"lb_xdp", "lb_lease", "lb_ingress", "lb_egress"} {
 		delete(spec.Programs, name)
 	}
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{directoryMap, "tables", "hot", "interfaces"} {
+	for _, name := range []string{directoryMap, "tables", "hot", "interfaces", "nodes", "flows"} {
 		shared[name] = v.set.maps[name]
 	}
 	programs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})
@@ -102,6 +112,18 @@ func (v *View) describe(outcome Outcome, raw *lbTrace) (*Trace, error) {
 		Error:  flags&lbTraceFlagsTRACE_ICMP_ERROR != 0,
 		Direct: flags&lbTraceFlagsTRACE_DIRECT != 0,
 		Frame:  outcome.Frame,
+		Opens:  flags&lbTraceFlagsTRACE_OPENS != 0,
+		Lapsed: flags&lbTraceFlagsTRACE_LAPSED != 0,
+	}
+	switch {
+	case flags&lbTraceFlagsTRACE_SOCKET != 0:
+		t.Sockets = SocketsFlow
+	case flags&lbTraceFlagsTRACE_COOKIE != 0:
+		t.Sockets = SocketsCookie
+	case flags&lbTraceFlagsTRACE_LISTENER != 0:
+		t.Sockets = SocketsListener
+	case flags&lbTraceFlagsTRACE_ASKED != 0:
+		t.Sockets = SocketsNothing
 	}
 	if flags&lbTraceFlagsTRACE_VIP != 0 {
 		t.Flow = &TracedFlow{
@@ -128,11 +150,4 @@ func (v *View) describe(outcome Outcome, raw *lbTrace) (*Trace, error) {
 		t.Bucket = &TracedBucket{raw.Hash, raw.Table, raw.Index, bucketOf(nodes[:], raw.Bucket)}
 	}
 	return t, nil
-}
-
-// monotonic is the clock of bpf_ktime_get_ns.
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // fails for no clock that exists
-	return time.Duration(ts.Nano())
 }

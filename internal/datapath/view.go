@@ -129,10 +129,12 @@ type ServiceEntry struct {
 	Scope    uint16 `json:"scope"`
 }
 
-// A TableEntry says how many buckets each node owns; "" is nobody.
+// A TableEntry says how many buckets each node owns, "" being nobody, and how many are in
+// transition: by flag, and "delegate" for those that this node still holds for another.
 type TableEntry struct {
-	Table  uint32         `json:"table"`
-	Owners map[string]int `json:"owners"`
+	Table      uint32         `json:"table"`
+	Owners     map[string]int `json:"owners"`
+	Transition map[string]int `json:"transition,omitempty"`
 }
 
 // Dump reads everything but counters and single buckets.
@@ -196,11 +198,17 @@ func (v *View) Dump() (*Dump, error) {
 		})
 	}
 	for table := range tables {
-		owners := make(map[string]int)
+		owners, transition := make(map[string]int), make(map[string]int)
 		for _, word := range v.set.tables.items[int(table)*lb.Buckets:][:lb.Buckets] {
 			owners[owner(nodes[:], word)]++
+			if verbOf(word) == verbs[lbVerbVERB_DELEGATE] {
+				transition[verbOf(word)]++
+			}
+			for _, flag := range flagsOf(word) {
+				transition[flag]++
+			}
 		}
-		d.Tables = append(d.Tables, TableEntry{table, owners})
+		d.Tables = append(d.Tables, TableEntry{table, owners, transition})
 	}
 	slices.SortFunc(d.VIPs, func(a, b VIPEntry) int { return strings.Compare(a.Address, b.Address) })
 	slices.SortFunc(d.Services, func(a, b ServiceEntry) int {
@@ -249,7 +257,7 @@ func interfaceName(index int) string {
 }
 
 func owner(nodes []lbNode, word uint64) string {
-	if word == uint64(lbVerbVERB_NONE) {
+	if word&0xff == uint64(lbVerbVERB_NONE) {
 		return ""
 	}
 	return text(nodes[word>>lbBucketLayoutBUCKET_TARGET_SHIFT&(lb.MaxNodes-1)].Name[:])
@@ -257,11 +265,15 @@ func owner(nodes []lbNode, word uint64) string {
 
 // A Bucket is one entry of a table.
 type Bucket struct {
-	Verb string `json:"verb"`
-	Node string `json:"node"`
+	Verb  string `json:"verb"`
+	Node  string `json:"node"`
+	Flags string `json:"flags,omitempty"` // with commas between them
 }
 
-var verbs = [lbVerbVERB_COUNT]string{"none", "accept", "ignore"}
+var verbs = [lbVerbVERB_COUNT]string{"none", "accept", "ignore", "delegate"}
+
+// bucketFlagNames are by bit.
+var bucketFlagNames = [...]string{"maybe-local", "contested", "udp-noted", "udp-kept", "udp-away"}
 
 // Buckets reads one table of the kernel's numbering.
 func (v *View) Buckets(table int) ([]Bucket, error) {
@@ -280,7 +292,19 @@ func (v *View) Buckets(table int) ([]Bucket, error) {
 }
 
 func bucketOf(nodes []lbNode, word uint64) Bucket {
-	return Bucket{verbs[min(word&0xff, uint64(len(verbs)-1))], owner(nodes, word)}
+	return Bucket{verbOf(word), owner(nodes, word), strings.Join(flagsOf(word), ",")}
+}
+
+func verbOf(word uint64) string { return verbs[min(word&0xff, uint64(len(verbs)-1))] }
+
+func flagsOf(word uint64) []string {
+	var names []string
+	for bit, name := range bucketFlagNames {
+		if word>>lbBucketLayoutBUCKET_FLAGS_SHIFT>>bit&1 == 1 {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 // A Drop is a sampled frame that was dropped.
@@ -330,7 +354,7 @@ func (v *View) drop(sample []byte) (Drop, error) {
 		}
 	}
 	return Drop{
-		Ago:       monotonic() - time.Duration(raw.TimeNs),
+		Ago:       Monotonic() - time.Duration(raw.TimeNs),
 		Interface: interfaceName(int(raw.Ifindex)),
 		Scope:     text(label.Text[:]),
 		Reason:    reasonOf(uint32(raw.Reason)),

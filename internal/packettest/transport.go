@@ -12,14 +12,17 @@ const (
 
 // TCP is its header without options, RFC 9293.
 type TCP struct {
-	Src, Dst uint16
-	Flags    uint8
+	Src, Dst                 uint16
+	Flags                    uint8
+	Sequence, Acknowledgment uint32
 }
 
 func (t TCP) wrap(b *building) {
 	header := make([]byte, 20)
 	binary.BigEndian.PutUint16(header, t.Src)
 	binary.BigEndian.PutUint16(header[2:], t.Dst)
+	binary.BigEndian.PutUint32(header[4:], t.Sequence)
+	binary.BigEndian.PutUint32(header[8:], t.Acknowledgment)
 	header[12] = 5 << 4
 	header[13] = t.Flags
 	binary.BigEndian.PutUint16(header[14:], 0xffff)
