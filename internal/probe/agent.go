@@ -29,6 +29,7 @@ func tryAgent(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Re
 	if err != nil {
 		return health.Result{}, err
 	}
+	text = line(text) // its note will be shown
 	reply := health.ParseReply(text)
 	result := health.Result{Detail: text}
 	switch {

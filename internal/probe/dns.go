@@ -64,7 +64,7 @@ func records(answer *dns.Msg, kind uint16, want, rcode string) (health.Result, e
 	case want == "" && rcode != "NOERROR":
 		return found("%s", rcode)
 	case len(data) == 0:
-		return failed("%s without a %s record", rcode, dns.TypeToString[kind])
+		return failed("%s, no %s record", rcode, dns.TypeToString[kind])
 	case want == "":
 		return found("%s", strings.Join(data, ", "))
 	}

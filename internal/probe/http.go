@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -16,28 +17,31 @@ import (
 	"github.com/lbctl/lbctl/internal/health"
 )
 
-const maxBody = 256 << 10
+const (
+	maxBody     = 256 << 10
+	maxResponse = maxBody + 64<<10 // with the headers
+	maxInterim  = 5
+)
 
-// tryHTTP opens a connection of its own for each request: that a kept one still works says nothing
-// about new ones.
+// tryHTTP speaks HTTP/1.1 on a connection of its own. A Transport would connect in the background and
+// not tell how far it came, and would log what a server says unasked.
 func tryHTTP(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Result, error) {
 	want := &spec.HTTP
-	request, err := newRequest(ctx, target, spec)
+	request, err := newRequest(target, spec)
 	if err != nil {
 		return health.Result{}, err
 	}
-	transport := &http.Transport{
-		DisableKeepAlives:  true,
-		DisableCompression: true,
-		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx, target) },
-		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return handshake(ctx, target, &spec.TLS, cmp.Or(spec.TLS.SNI, hostname(want.Host), target.Addr().String()))
-		},
-	}
-	defer transport.CloseIdleConnections()
-	response, err := transport.RoundTrip(request) // a Client would follow redirects
+	conn, err := connect(ctx, target, spec)
 	if err != nil {
-		return health.Result{}, plainHTTP(err)
+		return health.Result{}, err
+	}
+	defer conn.Close()
+	if err := request.Write(conn); err != nil {
+		return failed("send: %w", plain(err))
+	}
+	response, err := readResponse(conn, request)
+	if err != nil {
+		return failed("response: %w", err)
 	}
 	defer response.Body.Close()
 	if !want.accepts(response.StatusCode) {
@@ -56,7 +60,32 @@ func tryHTTP(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Res
 	return failed("status %d, body %s does not match %q", response.StatusCode, quote(body), want.Body)
 }
 
-func newRequest(ctx context.Context, target netip.AddrPort, spec *Spec) (*http.Request, error) {
+func connect(ctx context.Context, target netip.AddrPort, spec *Spec) (net.Conn, error) {
+	if spec.Kind == HTTPS {
+		name := cmp.Or(spec.TLS.SNI, hostname(spec.HTTP.Host), target.Addr().String())
+		return handshake(ctx, target, &spec.TLS, name)
+	}
+	return dial(ctx, target)
+}
+
+// readResponse passes over what a server says in between, as 103 Early Hints.
+func readResponse(conn net.Conn, request *http.Request) (*http.Response, error) {
+	reader := bufio.NewReader(io.LimitReader(conn, maxResponse))
+	for range maxInterim {
+		response, err := http.ReadResponse(reader, request)
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return nil, errors.New("connection closed")
+		case err != nil:
+			return nil, plain(err)
+		case response.StatusCode >= 200 || response.StatusCode == http.StatusSwitchingProtocols:
+			return response, nil
+		}
+	}
+	return nil, fmt.Errorf("more than %d interim responses", maxInterim)
+}
+
+func newRequest(target netip.AddrPort, spec *Spec) (*http.Request, error) {
 	want := &spec.HTTP
 	path, err := url.ParseRequestURI(cmp.Or(want.Path, "/"))
 	if err != nil {
@@ -67,7 +96,7 @@ func newRequest(ctx context.Context, target netip.AddrPort, spec *Spec) (*http.R
 	if spec.Kind == HTTPS {
 		where.Scheme = "https"
 	}
-	request, err := http.NewRequestWithContext(ctx, cmp.Or(want.Method, http.MethodGet), where.String(), nil)
+	request, err := http.NewRequest(cmp.Or(want.Method, http.MethodGet), where.String(), nil)
 	if err != nil {
 		return nil, fmt.Errorf("request: %w", err)
 	}
@@ -75,7 +104,8 @@ func newRequest(ctx context.Context, target netip.AddrPort, spec *Spec) (*http.R
 	for name, value := range want.Headers {
 		request.Header.Set(name, value)
 	}
-	request.Host = want.Host
+	request.Host = cmp.Or(want.Host, where.Host)
+	request.Close = true
 	return request, nil
 }
 
@@ -120,17 +150,4 @@ func (h *HTTPSpec) statuses() string {
 		}
 	}
 	return strings.Join(list, ", ")
-}
-
-// plainHTTP keeps what dial and handshake said, and says for the rest that it was the server's
-// turn.
-func plainHTTP(err error) error {
-	text := err.Error()
-	switch {
-	case strings.HasPrefix(text, "connect: "), strings.HasPrefix(text, "tls: "), strings.HasPrefix(text, "read authorities: "):
-		return err
-	case errors.Is(err, io.EOF):
-		return errors.New("response: connection closed")
-	}
-	return fmt.Errorf("response: %w", plain(err))
 }

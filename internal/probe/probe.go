@@ -135,6 +135,9 @@ func Probe(ctx context.Context, target netip.AddrPort, spec *Spec) health.Result
 	if spec.Kind >= kindCount {
 		return health.Result{At: start, Detail: fmt.Sprintf("kind of check %d is unknown", spec.Kind)}
 	}
+	if ctx.Err() != nil {
+		return health.Result{At: start, Detail: "stopped"}
+	}
 	result, err := kinds[spec.Kind].try(ctx, target, spec)
 	result.At, result.Took, result.OK = start, time.Since(start), err == nil
 	if err != nil {

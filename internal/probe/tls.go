@@ -53,6 +53,9 @@ func plainTLS(err error) error {
 	if e, ok := errors.AsType[*net.OpError](err); ok && e.Op == "remote error" {
 		return errors.New("remote error: " + strings.TrimPrefix(e.Err.Error(), "tls: "))
 	}
+	if e, ok := errors.AsType[tls.RecordHeaderError](err); ok {
+		return errors.New(e.Msg)
+	}
 	return plain(err)
 }
 
