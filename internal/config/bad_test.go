@@ -95,7 +95,9 @@ func largeFiles() map[string]string {
 		"large-vips":     small + "vips: [" + list(1001, `{address: "2001:db8::%x"}`) + "]\n",
 		"large-ports":    small + thousand + "services:\n  - {name: web, vips: 2001:db8::1, ports: [" + list(1025, "%d") + "]}\n",
 		"large-services": small + thousand + "services:\n  - {name: web, vips: &all [" + list(1000, `"2001:db8::%x"`) + "], ports: 80}\n  - {name: shop, vips: *all, ports: 81}\n",
-		"large-errors":   small + "vips:\n" + strings.ReplaceAll(list(200, "  - %d\n"), ", ", ""),
+		"large-patterns": strings.Replace(small, "]}\n", "], membership: {insecure: true}}\n", 1) + "vips: [{address: 192.0.2.80}]\nservices:\n" +
+			strings.ReplaceAll(list(65, "  - {name: s%[1]d, vips: 192.0.2.80, ports: %[1]d, checks: [{type: http, body: b%[1]d}]}\n"), "\n, ", "\n"),
+		"large-errors": small + "vips:\n" + strings.ReplaceAll(list(200, "  - %d\n"), ", ", ""),
 	}
 }
 
@@ -242,6 +244,10 @@ func TestNoFileTakesLong(t *testing.T) {
 		"one mapping of unknown keys for many services": small + vips + "services:\n  - &s {" + list(100000, "k%d") + "}\n" + strings.Repeat("  - *s\n", maxAliases),
 		"one list of all for many services": small + vips + "services:\n  - {name: s, vips: 2001:db8::1, protocol: any, ports: &p [" + strings.Repeat("all, ", 100000) + "]}\n" +
 			strings.Repeat("  - {name: s, vips: 2001:db8::1, protocol: any, ports: *p}\n", 1000),
+		"expressions that are large": strings.Replace(small, "]}\n", "], membership: {insecure: true}}\n", 1) + "vips: [{address: 192.0.2.80}]\nservices:\n" +
+			strings.ReplaceAll(list(maxPatterns, `  - {name: s%[1]d, vips: 192.0.2.80, ports: %[1]d, checks: [{type: http, body: '(\pL{100}|\pN{%[1]d}.{100}){9}[^\PL]{900}'}]}`+"\n"), "\n, ", "\n"),
+		"checks of many services": strings.Replace(small, "]}\n", "], membership: {insecure: true}}\n", 1) + vips + "services:\n  - {name: s, vips: 2001:db8::1, ports: 1, checks: &c [&a {type: http, body: '(\\pL{100}){9}', headers: {" + list(maxArguments, "h%d: v") + "}}" + strings.Repeat(", *a", maxChecks-1) + "]}\n" +
+			strings.ReplaceAll(list(999, "  - {name: s%[1]d, vips: 2001:db8::1, ports: 1%04[1]d, checks: *c}\n"), "\n, ", "\n"),
 		"directives":   strings.ReplaceAll(list(60000, "%%TAG !a%d! b\n"), ", ", "") + "---\n",
 		"unknown keys": strings.ReplaceAll(list(100000, "k%d:\n"), ", ", ""),
 		"a long word":  small + "attach: " + strings.Repeat("a", 1000000) + "\n",

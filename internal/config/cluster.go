@@ -17,7 +17,7 @@ func (r *reader) cluster(c *Config, v value, host string) {
 		r.fail(v, "", "missing")
 		return
 	}
-	f, ok := r.fields(v, "name", "seed", "node", "nodes")
+	f, ok := r.fields(v, "name", "seed", "node", "nodes", "membership")
 	if !ok {
 		return
 	}
@@ -25,6 +25,7 @@ func (r *reader) cluster(c *Config, v value, host string) {
 	c.Seed = r.seed(at(f["seed"], v))
 	r.nodes(c, at(f["nodes"], v))
 	r.local(c, at(f["node"], v), host)
+	r.membership(c, f["membership"])
 }
 
 func (r *reader) seed(v value) (seed [32]byte) {

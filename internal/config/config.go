@@ -78,6 +78,15 @@ const (
 	maxNetName = 15 // IFNAMSIZ less the NUL
 	maxErrors  = 100
 	maxShown   = 100 // characters of a value in a message
+
+	maxWitnesses = 8
+	maxHooks     = 32
+	maxChecks    = 16 // of one service
+	maxArguments = 64
+	maxText      = 1024 // bytes of a path, an argument or what is sent and expected
+	maxPattern   = 256
+	maxPatterns  = 64
+	minInterval  = 100 * time.Millisecond
 )
 
 // defaults is what a file that says nothing else gets.
@@ -94,6 +103,22 @@ const (
 	defaultProtocol = lb.ProtocolTCP
 	defaultNetBits4 = 24 // of hash: source-net, what other balancers call class C affinity
 	defaultNetBits6 = 64 // one network of IPv6
+)
+
+// What membership, checks and hooks do unless told otherwise.
+const (
+	defaultPort        = 7946 // memberlist's own
+	defaultHeartbeat   = 100 * time.Millisecond
+	defaultAbsence     = 10 * time.Second // a restart of lbd, with room for a slow disk
+	defaultUDPIdle     = 30 * time.Second // conntrack's for UDP without an answer
+	defaultInterval    = 2 * time.Second  // with rise and fall: down after 7 s at most, up after 4 s
+	defaultTimeout     = time.Second
+	defaultRise        = 2
+	defaultFall        = 3
+	defaultResults     = 20
+	defaultDays        = 14 // half the time that ACME clients renew before
+	defaultHookTimeout = 10 * time.Second
+	defaultHookUser    = "nobody"
 )
 
 // defaultHash spreads the connections of one client, as CLUSTERIP's sourceip-sourceport did.

@@ -50,6 +50,12 @@ func (c *Config) leaves() map[string]string {
 		"shutdown":     string(c.Shutdown),
 		"drops.sample": fmt.Sprint(c.SampleDrops),
 	}
+	if c.Membership != nil {
+		leavesOf(m, "cluster.membership.", c.Membership.settings())
+	}
+	for _, h := range c.Hooks {
+		leavesOf(m, "hooks"+inline(h.Command, verbatim)+".", h.settings()[1:])
+	}
 	for _, n := range c.Nodes {
 		path := "nodes[" + n.Name + "]."
 		m[path+"addresses"] = addresses(n.Addresses)
@@ -73,6 +79,10 @@ func (c *Config) leaves() map[string]string {
 		m[path+"ports"] = portList(s.Ports)
 		m[path+"hash"] = s.Hash.String()
 		m[path+"forward"] = s.Forward.String()
+		leavesOf(m, path, s.ofHealth())
+		for _, check := range s.Checks {
+			leavesOf(m, path+"checks["+check.Name+"].", check.settings())
+		}
 	}
 	return m
 }

@@ -43,7 +43,7 @@ func (r *reader) failed(src []byte) Errors {
 
 func (r *reader) config(root value, host string) *Config {
 	c := defaults()
-	f, ok := r.fields(root, "cluster", "interface", "attach", "shutdown", "drops", "vips", "services")
+	f, ok := r.fields(root, "cluster", "interface", "attach", "shutdown", "drops", "vips", "services", "hooks")
 	if !ok {
 		return nil
 	}
@@ -54,6 +54,7 @@ func (r *reader) config(root value, host string) *Config {
 	c.SampleDrops = uint32(r.integer(drops["sample"], 0, maxSample, int(c.SampleDrops)))
 	r.vips(&c, f["vips"], f["interface"])
 	r.services(&c, f["services"])
+	r.hooks(&c, f["hooks"])
 	return &c
 }
 

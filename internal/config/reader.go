@@ -20,6 +20,9 @@ type reader struct {
 	// partial says that some VIP could not be read. Whether one that a service names exists is
 	// not known then.
 	partial bool
+	// toldStatic says that nothing more is to be said about checks without membership.
+	toldStatic bool
+	patterns   map[string]*regexp.Regexp // by their text
 }
 
 // A value is a node and the path that leads to it. A value without node was not given.

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/lbctl/lbctl/internal/lb"
 )
@@ -12,7 +13,8 @@ func (r *reader) services(c *Config, v value) {
 	names := make(map[string]bool)
 	placed := &placement{owners: make(map[vipProtocol][]portOwner)}
 	for i, item := range items {
-		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward")
+		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
+			"min-nodes", "udp-idle", "checks")
 		if !ok {
 			continue
 		}
@@ -29,6 +31,9 @@ func (r *reader) services(c *Config, v value) {
 		ports := at(f["ports"], item)
 		s.Ports = r.ports(ports, s.Protocol)
 		r.word(f["forward"], lb.ForwardLocal.String(), lb.ForwardLocal.String())
+		s.MinNodes = r.integer(f["min-nodes"], 1, lb.MaxNodes, 1)
+		s.UDPIdle = r.duration(f["udp-idle"], time.Second, time.Hour, defaultUDPIdle)
+		r.checks(c, &s, f["checks"])
 		if placed.add(&s, i, ports); placed.count > lb.MaxServices {
 			r.fail(v, "", "more than %d services, counting one for each VIP they have", lb.MaxServices)
 			return

@@ -55,6 +55,9 @@ func (r *reader) newVIP(c *Config, address netip.Addr, at value, seen map[netip.
 		r.fail(at, "", "%s is given twice", address)
 	}
 	seen[address] = true
+	if c.Membership != nil && slices.Contains(c.Membership.Witness, address) {
+		r.fail(at, "", "%s is a witness of cluster.membership; a VIP always answers", address)
+	}
 	for _, n := range c.Nodes {
 		if slices.Contains(n.Addresses, address) {
 			r.fail(at, "", "%s is an address of node %q; a VIP is one that no node has for itself", address, n.Name)

@@ -21,6 +21,10 @@ func (c *Config) YAML() []byte {
 		}
 		fmt.Fprintf(&b, "      weight: %d\n", n.Weight)
 	}
+	if c.Membership != nil {
+		b.WriteString("  membership:\n")
+		block(&b, "    ", "    ", c.Membership.settings())
+	}
 	fmt.Fprintf(&b, "attach: %s\nshutdown: %s\ndrops:\n  sample: %d\n", c.Attach, c.Shutdown, c.SampleDrops)
 	section(&b, "vips", len(c.VIPs))
 	for _, v := range c.VIPs {
@@ -36,6 +40,21 @@ func (c *Config) YAML() []byte {
 			fmt.Fprintf(&b, "    source-net:\n      ipv4: %d\n      ipv6: %d\n", s.Hash.SourceBits4, s.Hash.SourceBits6)
 		}
 		fmt.Fprintf(&b, "    forward: %s\n", s.Forward)
+		if c.Membership != nil || !s.usual() {
+			block(&b, "    ", "    ", s.ofHealth())
+		}
+		if len(s.Checks) > 0 {
+			b.WriteString("    checks:\n")
+		}
+		for _, check := range s.Checks {
+			block(&b, "      - ", "        ", check.settings())
+		}
+	}
+	if len(c.Hooks) > 0 {
+		b.WriteString("hooks:\n")
+	}
+	for _, h := range c.Hooks {
+		block(&b, "  - ", "    ", h.settings())
 	}
 	return []byte(b.String())
 }
