@@ -37,6 +37,7 @@ func run(args []string) int {
 	flags.StringVar(&opts.Socket, "socket", daemon.DefaultSocket, "control `socket`, for lbctl")
 	flags.StringVar(&opts.BPFDir, "bpf-dir", daemon.DefaultBPFDir, "pin `directory` on a BPF file system")
 	flags.StringVar(&opts.StateDir, "state-dir", daemon.DefaultStateDir, "`directory` for what has to be taken back one day")
+	flags.StringVar(&opts.DataDir, "data-dir", daemon.DefaultDataDir, "`directory` for what must outlive a reboot")
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {

@@ -68,7 +68,7 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 		if !g.Agreed {
 			agreed = s.paint(yellow, "nodes do not agree yet")
 		}
-		s.line("view        %s, %s; %d buckets moving; partition policy %s", g.Fingerprint, agreed, g.Moving, g.Partition)
+		s.line("view        %s, %s; %d buckets moving; lease ends in %s", g.Fingerprint, agreed, g.Moving, g.LeaseEnds)
 	}
 	s.line("")
 	s.table([]string{"INTERFACE", "MODE", " PROGRAM"}, rows(status.Attach, func(at control.Attachment) []string {

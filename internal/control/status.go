@@ -25,15 +25,35 @@ type Status struct {
 	Nodes      []Node       `json:"nodes"`               // by name
 	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
+	Checks     []Check      `json:"checks,omitempty"`    // by service and name
 }
 
 // An Agreement says how far the nodes know the same and hold what they should.
 type Agreement struct {
 	Fingerprint string `json:"fingerprint"` // of what this node knows, hexadecimal
 	Agreed      bool   `json:"agreed"`      // all nodes that are up report the same fingerprint
+	Settled     bool   `json:"settled"`     // this node holds what it should, and nothing else
 	Moving      int    `json:"moving"`      // buckets of this node that are on their way to or from another
-	Partition   string `json:"partition"`   // any, majority or witness
 	LeaseEnds   string `json:"lease_ends"`  // how long new flows are taken without renewal; "never" without peers
+}
+
+// A Check is a health check of this node.
+type Check struct {
+	Service string    `json:"service"`
+	Name    string    `json:"name"`
+	Kind    string    `json:"kind"`
+	Target  string    `json:"target,omitempty"`
+	State   string    `json:"state"` // up, down or unknown
+	Since   time.Time `json:"since"`
+	Results []Result  `json:"results"` // newest first
+}
+
+// A Result is what one probe found.
+type Result struct {
+	At     time.Time     `json:"at"`
+	OK     bool          `json:"ok"`
+	Took   time.Duration `json:"took"`
+	Detail string        `json:"detail"`
 }
 
 // A ConfigStatus says which file is in force.

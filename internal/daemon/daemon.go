@@ -19,6 +19,7 @@ import (
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/netconf"
 	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/reconcile"
 )
 
@@ -26,6 +27,7 @@ import (
 const (
 	DefaultConfig   = "/etc/lb/lb.yaml"
 	DefaultStateDir = "/run/lb"
+	DefaultDataDir  = "/var/lib/lb"
 	DefaultSocket   = control.DefaultSocket
 	DefaultBPFDir   = datapath.DefaultDir
 )
@@ -36,6 +38,7 @@ type Options struct {
 	Socket   string // of control
 	BPFDir   string // below a BPF file system
 	StateDir string // for what has to be taken back from the host one day; a reboot may empty it
+	DataDir  string // for what the cluster decided and this node's identity; it must outlive reboots
 	Version  string
 	Log      *slog.Logger
 }
@@ -49,6 +52,11 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 	}
 	for _, dir := range []string{opts.StateDir, filepath.Dir(opts.Socket)} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("create directory: %w", err)
+		}
+	}
+	if cfg.Membership != nil {
+		if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 			return fmt.Errorf("create directory: %w", err)
 		}
 	}
@@ -69,15 +77,33 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		applier: &reconcile.Applier{Datapath: path, Host: netconf.New(filepath.Join(opts.StateDir, "host.json"))},
 		asks:    make(chan ask),
 		changes: make(chan netmon.Event, 1),
+		checked: make(chan struct{}, 1),
 	}
-	p.use(cfg)
+	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: p.probed})
+	if err := p.use(cfg); err != nil {
+		return err
+	}
+	if cfg.Membership != nil {
+		if err := p.join(); err != nil {
+			return err
+		}
+		defer p.store.Close()
+	}
 	return p.serve(ctx, listener, hangup)
 }
 
 // serve runs the tasks until ctx ends or one of them fails.
 func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-chan os.Signal) error {
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return p.run(ctx) })
+	memberCtx, stopMember := context.WithCancel(context.WithoutCancel(ctx))
+	group.Go(func() error {
+		defer stopMember() // not before this node has taken its leave
+		return p.run(ctx)
+	})
+	if p.member != nil {
+		group.Go(func() error { return p.member.Run(memberCtx) })
+		group.Go(func() error { return p.checks.Run(ctx) })
+	}
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error {
 		return control.Serve(ctx, listener, p.backend().Handler(), p.opts.Log)

@@ -12,8 +12,11 @@ import (
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/member"
 	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/reconcile"
+	"github.com/lbctl/lbctl/internal/store"
 )
 
 const (
@@ -33,7 +36,12 @@ type planner struct {
 	asks    chan ask
 	changes chan netmon.Event
 	events  history
+	checked chan struct{} // a check changed its mind
+	checks  *probe.Runner
 
+	store      *store.Store   // nil without membership
+	member     *member.Member // nil without membership
+	agreed     *desired.Agreement
 	builder    desired.Builder
 	cfg        *config.Config
 	loadedAt   time.Time
@@ -73,9 +81,29 @@ func (p *planner) changed(event netmon.Event) {
 }
 
 // use makes a configuration the one in force.
-func (p *planner) use(cfg *config.Config) {
+func (p *planner) use(cfg *config.Config) error {
+	checks, err := checksOf(cfg)
+	if err != nil {
+		return err
+	}
 	p.cfg, p.loadedAt, p.loadError = cfg, time.Now(), nil
 	p.path.SetMode(datapath.Mode(cfg.Attach))
+	p.checks.Set(checks)
+	return nil
+}
+
+// probed wakes the planner when a check changed its mind.
+func (p *planner) probed(r probe.Report) {
+	if !r.Changed {
+		return
+	}
+	p.events.add(control.Event{
+		Kind: "service", Node: p.cfg.Node, What: fmt.Sprintf("service %s: check %s is %s", r.Service, r.Name, r.State), Why: r.Result.Detail,
+	})
+	select {
+	case p.checked <- struct{}{}:
+	default:
+	}
 }
 
 func (p *planner) run(ctx context.Context) error {
@@ -92,6 +120,8 @@ func (p *planner) run(ctx context.Context) error {
 			close(a.done)
 		case <-p.changes:
 			again = time.After(quiet)
+		case <-p.checked:
+			p.wish(ctx)
 		case <-prune.C:
 			if p.prune(ctx) != nil {
 				again = time.After(retry)
@@ -110,9 +140,12 @@ func (p *planner) run(ctx context.Context) error {
 
 // apply builds the state from the inputs and makes it so. It logs a failure that is new.
 func (p *planner) apply(ctx context.Context) error {
-	state, err := p.builder.Build(p.cfg, nil, nil)
+	state, err := p.build()
 	if err != nil {
 		return p.applied(nil, fmt.Errorf("build state: %w", err))
+	}
+	if state == nil {
+		return nil // the cluster says what to do in a moment
 	}
 	start := time.Now()
 	report, err := p.applier.Apply(ctx, state)
@@ -129,8 +162,20 @@ func (p *planner) apply(ctx context.Context) error {
 		p.ready = true
 		p.notify("READY=1")
 		p.opts.Log.Info("serving", "cluster", p.cfg.ClusterName, "node", p.cfg.Node, "vips", len(p.cfg.VIPs))
+		p.wish(ctx)
 	}
 	return nil
+}
+
+// build returns the state that follows from the inputs; nil when there is no agreement yet.
+func (p *planner) build() (*lb.State, error) {
+	if p.member == nil {
+		return p.builder.Build(p.cfg, nil, nil)
+	}
+	if p.agreed == nil {
+		return nil, nil
+	}
+	return desired.Agreed(p.cfg, p.agreed)
 }
 
 func (p *planner) applied(state *lb.State, err error) error {
@@ -181,15 +226,23 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 	}
 	old := p.cfg
 	changes := config.Diff(old, fresh)
-	p.use(fresh)
-	if err := p.apply(ctx); err != nil {
-		p.use(old)
+	if err := p.changeable(fresh); err != nil {
 		p.loadError = err
+		return control.ReloadResult{}, err
+	}
+	if err := p.use(fresh); err != nil {
+		p.loadError = err
+		return control.ReloadResult{}, err
+	}
+	if err := p.apply(ctx); err != nil {
+		failed := errors.Join(err, p.use(old))
+		p.loadError = failed
 		if back := p.apply(ctx); back != nil {
 			return control.ReloadResult{}, fmt.Errorf("apply the new file: %w; and going back: %w", err, back)
 		}
 		return control.ReloadResult{}, fmt.Errorf("apply the new file (the old one stays in force): %w", err)
 	}
+	p.reconfigure(ctx)
 	p.events.add(control.Event{Kind: "config", Node: p.cfg.Node, What: fmt.Sprintf("%d changes of the configuration are in force", len(changes))})
 	p.opts.Log.Info("configuration reloaded", "changes", len(changes), "gen", p.generation)
 	return control.ReloadResult{Generation: p.generation, Changes: changes}, nil
@@ -198,6 +251,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 // leave ends as the configuration says.
 func (p *planner) leave(ctx context.Context) error {
 	p.notify("STOPPING=1")
+	p.part(ctx)
 	if p.cfg.Shutdown == config.Leave {
 		p.path.Close()
 		p.opts.Log.Info("leaving; the kernel goes on serving")

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -16,10 +17,15 @@ func (p *planner) backend() control.Backend {
 	return control.Backend{
 		Status: func(ctx context.Context) (status control.Status, err error) {
 			asked := p.within(ctx, func() { status, err = p.status() })
-			if asked != nil {
-				return status, asked
+			if err := errors.Join(asked, err); err != nil || p.member == nil {
+				return status, err
 			}
-			return status, err
+			cluster, err := p.member.Status(ctx)
+			if err != nil {
+				return status, err
+			}
+			describeCluster(&status, cluster, p.checks.Status())
+			return status, nil
 		},
 		ConfigYAML: func(seed bool) []byte {
 			if seed {

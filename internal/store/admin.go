@@ -13,6 +13,7 @@ import (
 type NodeAdmin struct {
 	Drain      bool      // takes no new flows
 	DrainSince time.Time // to the millisecond, by the clock of the node that was told; zero without Drain
+	KillAt     time.Time // when connections that are left are closed; zero: they may stay
 	Weight     *int      // 0..lb.MaxWeight instead of the configured one; nil for the configured one
 	Removed    bool      // belongs to the cluster no more
 }
@@ -22,18 +23,27 @@ type NodeAdmin struct {
 const (
 	adminPrefix  = "node/"
 	adminDrain   = "drain"   // milliseconds since 1970
+	adminKill    = "kill"    // milliseconds since 1970
 	adminWeight  = "weight"  // decimal
 	adminRemoved = "removed" // 1
 )
 
 // SetDrain drains a node or ends that. A node that is drained again stays drained since the first
-// time.
+// time, and keeps its connections as long as they last until SetKill says otherwise.
 func (s *Store) SetDrain(node string, drain bool) error {
 	since := time.Now()
 	if old := s.Admins()[node]; old.Drain {
 		since = old.DrainSince
 	}
+	if err := s.setAdmin(node, adminKill, false, ""); err != nil {
+		return err
+	}
 	return s.setAdmin(node, adminDrain, drain, strconv.FormatInt(since.UnixMilli(), 10))
+}
+
+// SetKill says when a node that drains closes the connections that it has left.
+func (s *Store) SetKill(node string, at time.Time) error {
+	return s.setAdmin(node, adminKill, true, strconv.FormatInt(at.UnixMilli(), 10))
 }
 
 // SetWeight sets a node's weight by hand; nil gives it back to the configuration.
@@ -88,6 +98,8 @@ func (a *NodeAdmin) read(what, value string) bool {
 		return false
 	case what == adminDrain:
 		a.Drain, a.DrainSince = true, time.UnixMilli(n)
+	case what == adminKill:
+		a.KillAt = time.UnixMilli(n)
 	case what == adminWeight && n >= 0 && n <= lb.MaxWeight:
 		a.Weight = new(int(n))
 	case what == adminRemoved:

@@ -35,6 +35,8 @@ var layers = map[string]int{
 	"internal/probe":      2,
 	"internal/reconcile":  3,
 	"internal/control":    3,
+	"internal/member":     3,
+	"internal/hooks":      3,
 	"internal/daemon":     4,
 	"internal/cli":        4,
 	"internal/demo":       4,

@@ -1,0 +1,59 @@
+package daemon
+
+import (
+	"net/netip"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/probe"
+)
+
+// checksOf are the checks of a configuration, in the words of those who probe.
+func checksOf(cfg *config.Config) ([]probe.Check, error) {
+	var all []probe.Check
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		for j := range s.Checks {
+			c := &s.Checks[j]
+			kind, err := probe.ParseKind(c.Kind.String())
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, probe.Check{
+				Service: s.Name, Name: c.Name, Target: netip.AddrPortFrom(c.Address, c.Port), Spec: specOf(kind, c),
+				Rule: health.Rule{
+					Interval: c.Interval, FastInterval: c.FastInterval, Timeout: c.Timeout,
+					Rise: c.Rise, Fall: c.Fall, Start: startOf(c.Start), Keep: c.Results,
+				},
+			})
+		}
+	}
+	return all, nil
+}
+
+func startOf(s config.CheckStart) health.State {
+	if s == config.StartDown {
+		return health.Down
+	}
+	return health.Up
+}
+
+func specOf(kind probe.Kind, c *config.Check) probe.Spec {
+	var status []probe.StatusRange
+	for _, r := range c.HTTP.Status {
+		status = append(status, probe.StatusRange(r))
+	}
+	return probe.Spec{
+		Kind: kind,
+		TCP:  probe.TCPSpec(c.TCP),
+		HTTP: probe.HTTPSpec{
+			Method: c.HTTP.Method, Path: c.HTTP.Path, Host: c.HTTP.Host, Headers: c.HTTP.Headers, Status: status, Body: c.HTTP.Body,
+		},
+		TLS:  probe.TLSSpec{NoVerify: !c.TLS.Verify, SNI: c.TLS.SNI},
+		Days: c.Days,
+		DNS:  probe.DNSSpec{Name: c.DNS.Query, Type: c.DNS.Record, RCode: c.DNS.RCode, Answer: c.DNS.Answer},
+		Exec: probe.ExecSpec{Command: c.Command},
+		File: probe.FileSpec(c.File),
+		Ask:  c.AgentSend,
+	}
+}

@@ -1,0 +1,115 @@
+package daemon
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/desired"
+	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/member"
+	"github.com/lbctl/lbctl/internal/ownership"
+	"github.com/lbctl/lbctl/internal/probe"
+)
+
+// describeCluster adds what the cluster knows to a status, and what is wrong with it.
+func describeCluster(s *control.Status, c member.Status, checks []probe.Status) {
+	moving := 0
+	for _, m := range c.Machine.Moving {
+		moving += m.Buckets
+	}
+	s.Agreement = &control.Agreement{
+		Fingerprint: fmt.Sprintf("%016x", c.Machine.Knowledge), Agreed: c.Machine.Agreed, Settled: c.Machine.Settled,
+		Moving: moving, LeaseEnds: leaseText(c.Lease),
+	}
+	for i := range s.Nodes {
+		describeMember(&s.Nodes[i], c)
+	}
+	for _, check := range checks {
+		s.Checks = append(s.Checks, checkOf(check))
+		if check.State != health.Up {
+			s.Problems = append(s.Problems, fmt.Sprintf("service %s: check %s is %s%s", check.Service, check.Name, check.State, lastDetail(check)))
+		}
+	}
+	for _, name := range c.Machine.Conflicts {
+		s.Problems = append(s.Problems, fmt.Sprintf("node %s has another configuration (seed, VIPs or services): make lb.yaml the same on all nodes", name))
+	}
+	for _, r := range c.Gossip.Refused {
+		s.Problems = append(s.Problems, fmt.Sprintf("a machine at %s claims to be %s with another key; if it was set up anew: lbctl nodes remove %s", r.Addr, r.Name, r.Name))
+	}
+	for i, link := range c.Links {
+		if !link.Up {
+			s.Problems = append(s.Problems, fmt.Sprintf("heartbeat %d: %s", i, link.Error))
+		}
+	}
+	for _, m := range c.Machine.Members {
+		if m.Dead {
+			s.Problems = append(s.Problems, fmt.Sprintf("node %s is down", m.Name))
+		}
+	}
+}
+
+func leaseText(left time.Duration) string {
+	switch {
+	case left == ownership.Forever:
+		return "never"
+	case left <= 0:
+		return "lapsed"
+	}
+	return left.Round(time.Millisecond).String()
+}
+
+// describeMember adds what membership knows of a node.
+func describeMember(n *control.Node, c member.Status) {
+	facts, admin := c.Facts[n.Name], c.Admins[n.Name]
+	m := &control.Member{
+		State: "down", Version: facts.Version, Connections: facts.Connections, Held: facts.Held, Sick: facts.Sick,
+		Draining: admin.Drain,
+	}
+	n.Member = m
+	i := slices.IndexFunc(c.Machine.Members, func(k ownership.Member) bool { return k.Name == n.Name })
+	if i < 0 {
+		return
+	}
+	known := c.Machine.Members[i]
+	m.Life = known.Life
+	m.Agrees = known.Knowledge == c.Machine.Knowledge
+	m.State = stateOf(known)
+	if known.Dead {
+		m.Connections, m.Held = 0, 0
+	}
+}
+
+// stateOf is the one word for how a node takes part.
+func stateOf(m ownership.Member) string {
+	switch {
+	case m.Dead || m.Stage == ownership.StageDown:
+		return "down"
+	case m.Leaving || m.Weights[desired.VIPDomain].Weight == 0 && len(m.Weights) > 0:
+		return "draining"
+	case m.Stage == ownership.StageUp || m.Waiting:
+		return "joining"
+	}
+	return "active"
+}
+
+func checkOf(c probe.Status) control.Check {
+	check := control.Check{
+		Service: c.Service, Name: c.Name, Kind: c.Kind.String(), State: c.State.String(), Since: c.Since,
+	}
+	if c.Target.IsValid() {
+		check.Target = c.Target.String()
+	}
+	for _, r := range c.Results {
+		check.Results = append(check.Results, control.Result{At: r.At, OK: r.OK, Took: r.Took, Detail: r.Detail})
+	}
+	return check
+}
+
+func lastDetail(c probe.Status) string {
+	if len(c.Results) == 0 {
+		return ", not probed yet"
+	}
+	return ": " + c.Results[0].Detail
+}

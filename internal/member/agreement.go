@@ -1,0 +1,132 @@
+package member
+
+import (
+	"cmp"
+	"encoding/json"
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/lbctl/lbctl/internal/desired"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/ownership"
+)
+
+// Meta is what a node tells with its record, in so few bytes that gossip carries it.
+type Meta struct {
+	Addresses []netip.Addr `json:"a"`
+}
+
+// Encode returns the form of ownership.Config.Meta.
+func (m Meta) Encode() []byte {
+	text, _ := json.Marshal(m) // addresses always can be
+	return text
+}
+
+// agreement is what the machine says of all domains, for the kernel.
+func (m *Member) agreement() *desired.Agreement {
+	nodes, index := m.nodes()
+	agreed := &desired.Agreement{Nodes: nodes, Tables: make(map[string]*lb.Table)}
+	held := 0
+	for _, domain := range m.machine.Domains() {
+		view := m.machine.Table(domain)
+		for _, verb := range view.Verbs {
+			if verb != ownership.Ignore {
+				held++
+			}
+		}
+		agreed.Tables[domain] = table(view, m.opts.Machine.Name, index)
+	}
+	m.mu.Lock()
+	m.own.Held = held
+	m.mu.Unlock()
+	return agreed
+}
+
+// nodes are those of the configuration and those that the machine knows, sorted by name; the result
+// also says where each is.
+func (m *Member) nodes() ([]lb.Node, map[string]int16) {
+	byName := make(map[string]lb.Node)
+	for _, known := range m.status.Members {
+		var meta Meta
+		_ = json.Unmarshal(known.Meta, &meta) // a node that tells nonsense has no address
+		byName[known.Name] = lb.Node{
+			Name: known.Name, Addrs: meta.Addresses, Weight: known.Weights[desired.VIPDomain].Weight,
+		}
+	}
+	for _, n := range m.opts.Nodes {
+		if known, ok := byName[n.Name]; ok {
+			n.Weight = known.Weight
+		}
+		byName[n.Name] = n
+	}
+	macs := m.macs()
+	var list []lb.Node
+	for name, n := range byName {
+		n.Local = name == m.opts.Machine.Name
+		if mac := macs[name]; mac != nil {
+			n.MAC = mac
+		}
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(a, b lb.Node) int { return cmp.Compare(a.Name, b.Name) })
+	index := make(map[string]int16, len(list))
+	for i := range list {
+		list[i].Index = i
+		index[list[i].Name] = int16(i)
+	}
+	return list, index
+}
+
+// macs are those that heartbeats come from: the way that a delegated packet has to take.
+func (m *Member) macs() map[string]net.HardwareAddr {
+	macs := make(map[string]net.HardwareAddr)
+	for _, link := range m.links {
+		for _, p := range link.Peers() {
+			macs[p.Name] = p.MAC
+		}
+	}
+	return macs
+}
+
+// table translates what the machine says of a domain.
+func table(v ownership.View, self string, index map[string]int16) *lb.Table {
+	t := &lb.Table{Owners: make([]int16, lb.Buckets), Marks: make([]lb.Mark, lb.Buckets)}
+	at := make([]int16, len(v.Nodes))
+	for i, name := range v.Nodes {
+		at[i] = index[name]
+	}
+	me := index[self]
+	marked := false
+	for b := range t.Owners {
+		owner := int16(lb.NoNode)
+		if v.Owners[b] != lb.NoNode {
+			owner = at[v.Owners[b]]
+		}
+		var mark lb.Mark
+		switch v.Verbs[b] {
+		case ownership.Accept:
+			owner = me
+		case ownership.Delegate:
+			mark = lb.MarkDelegate
+		case ownership.Ignore:
+			if owner == me {
+				mark = lb.MarkWaiting
+			}
+		}
+		t.Owners[b], t.Marks[b] = owner, mark
+		marked = marked || mark != 0
+	}
+	for b := range v.MaybeLocal.All() {
+		t.Marks[b] |= lb.MarkMaybeLocal
+		marked = true
+	}
+	for b := range v.Contested.All() {
+		t.Marks[b] |= lb.MarkContested
+		marked = true
+	}
+	if !marked {
+		t.Marks = nil
+	}
+	return t
+}

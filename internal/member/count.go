@@ -1,0 +1,132 @@
+package member
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/flowhash"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/ownership"
+	"github.com/lbctl/lbctl/internal/sockets"
+)
+
+// A Place is a service at one VIP: which connections are its own, and what bucket each is in.
+type Place struct {
+	VIP      netip.Addr
+	Protocol lb.Protocol // ProtocolAny takes what no other place of the VIP names
+	Ports    []lb.PortRange
+	Hash     lb.HashFields
+	Domain   string
+}
+
+// count looks at the connections to the VIPs. Buckets that are marked for the sake of connections
+// that are over need the mark no longer.
+func (m *Member) count(ctx context.Context) {
+	var places []Place
+	var seed [32]byte
+	if m.within(ctx, func() { places, seed = m.wishes.Places, m.wishes.Seed }) != nil {
+		return
+	}
+	connections, err := sockets.Connections(sockets.Filter{Local: vipsOf(places)})
+	if err != nil {
+		m.opts.Log.Warn("connections are not counted; buckets stay marked", "err", err)
+		return
+	}
+	busy := busyBuckets(connections, places, flowhash.NewKeys(seed))
+	tcp := 0
+	for _, c := range connections {
+		if c.Protocol == lb.ProtocolTCP {
+			tcp++
+		}
+	}
+	m.mu.Lock()
+	m.own.Connections = tcp
+	m.mu.Unlock()
+	_ = m.within(ctx, func() { m.drained(busy) })
+	m.kill(places)
+}
+
+// kill closes what connections are left when an operator's patience is over.
+func (m *Member) kill(places []Place) {
+	admin := m.opts.Store.Admins()[m.opts.Machine.Name]
+	if !admin.Drain || admin.KillAt.IsZero() || time.Now().Before(admin.KillAt) {
+		return
+	}
+	closed, err := sockets.Destroy(sockets.Filter{Local: vipsOf(places)}, nil)
+	if err != nil {
+		m.opts.Log.Error("connections are not closed", "err", err)
+	}
+	if closed > 0 {
+		m.opts.Log.Warn("connections closed: the drain took too long", "connections", closed)
+	}
+}
+
+// inherit tells the machine in which buckets this node has connections from before its life.
+func (m *Member) inherit() {
+	connections, err := sockets.Connections(sockets.Filter{Local: vipsOf(m.wishes.Places)})
+	if err != nil {
+		m.opts.Log.Warn("connections from before are not known; they may break when others take their buckets", "err", err)
+		return
+	}
+	for domain, set := range busyBuckets(connections, m.wishes.Places, flowhash.NewKeys(m.wishes.Seed)) {
+		m.handle(ownership.Inherited{Domain: domain, Set: set})
+	}
+}
+
+// drained tells the machine which of the marked buckets have no connection.
+func (m *Member) drained(busy map[string]ownership.Set) {
+	for domain := range m.wishes.Domains {
+		if idle := m.machine.Table(domain).MaybeLocal.Without(busy[domain]); !idle.Empty() {
+			m.handle(ownership.Drained{Domain: domain, Set: idle})
+		}
+	}
+}
+
+func vipsOf(places []Place) []netip.AddrPort {
+	var all []netip.AddrPort
+	for i := range places {
+		all = append(all, netip.AddrPortFrom(places[i].VIP, 0))
+	}
+	slices.SortFunc(all, netip.AddrPort.Compare)
+	return slices.Compact(all)
+}
+
+// busyBuckets returns the buckets that connections are in, by domain.
+func busyBuckets(connections []sockets.Connection, places []Place, keys flowhash.Keys) map[string]ownership.Set {
+	busy := make(map[string]ownership.Set)
+	for _, c := range connections {
+		p := placeOf(places, c)
+		if p == nil {
+			continue
+		}
+		mask := flowhash.NewMask(p.Hash, c.Remote.Addr().Is4())
+		set := busy[p.Domain]
+		set.Add(flowhash.Bucket(keys.Sum(mask, c.Remote.Addr(), c.Remote.Port(), c.Local.Port())))
+		busy[p.Domain] = set
+	}
+	return busy
+}
+
+// placeOf finds the service of a connection: the narrowest range of ports wins, as in the datapath.
+func placeOf(places []Place, c sockets.Connection) *Place {
+	var best *Place
+	width := 1 << 17
+	for i := range places {
+		p := &places[i]
+		if p.VIP != c.Local.Addr() || p.Protocol != c.Protocol && p.Protocol != lb.ProtocolAny {
+			continue
+		}
+		for _, r := range p.Ports {
+			w := int(r.Last) - int(r.First)
+			if p.Protocol == lb.ProtocolAny {
+				w = 1 << 16
+			}
+			if r.First <= c.Local.Port() && c.Local.Port() <= r.Last && w < width {
+				best, width = p, w
+			}
+		}
+	}
+	return best
+}

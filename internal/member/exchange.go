@@ -1,0 +1,78 @@
+package member
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/ownership"
+	"github.com/lbctl/lbctl/internal/store"
+)
+
+// tellEvery is how often a node tells the others about itself.
+const tellEvery = time.Second
+
+// tell sends facts once a second, until ctx ends.
+func (m *Member) tell(ctx context.Context) error {
+	tick := time.NewTicker(tellEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			m.count(ctx)
+			m.mu.Lock()
+			facts := m.own
+			m.mu.Unlock()
+			facts.Digest = m.opts.Store.Digest()
+			message, err := encodeFacts(facts)
+			if err != nil {
+				return err
+			}
+			_ = m.cluster.Send("", message) // counted there; the next one says more
+		}
+	}
+}
+
+// fact takes what a peer tells. One whose store differs gets ours; it sends its own when it hears of
+// ours in turn.
+func (m *Member) fact(from string, payload []byte) error {
+	var facts Facts
+	if err := json.Unmarshal(payload, &facts); err != nil {
+		return fmt.Errorf("facts: %w", err)
+	}
+	m.mu.Lock()
+	m.facts[from] = facts
+	m.mu.Unlock()
+	if facts.Digest != m.opts.Store.Digest() {
+		m.share(from)
+	}
+	return nil
+}
+
+// share sends all that the store has to a peer, or to all.
+func (m *Member) share(to string) {
+	_ = m.cluster.Send(to, frame(kindStore, store.Encode(m.opts.Store.Entries()))) // repeated by fact
+}
+
+// merge takes what a peer's store has. What is news wakes the loop, which shares it.
+func (m *Member) merge(payload []byte) error {
+	entries, err := store.Decode(payload)
+	if err != nil {
+		return err
+	}
+	_, err = m.opts.Store.Merge(entries)
+	return err
+}
+
+func (m *Member) sendOwnership(e ownership.Envelope) {
+	message, err := e.Message.MarshalBinary()
+	if err == nil {
+		err = m.cluster.Send(e.To, frame(kindOwnership, message))
+	}
+	if err != nil {
+		m.opts.Log.Debug("a message was not sent; the machine repeats it", "node", e.To, "err", err)
+	}
+}

@@ -1,0 +1,68 @@
+package member
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/ownership"
+)
+
+// Wishes are what this node wants of the cluster, as its configuration and its checks say.
+type Wishes struct {
+	Weight  int                       // of the configuration
+	Domains map[string]health.Service // what checks and agents say, of each domain that is served
+	Places  []Place                   // where flows of the domains end
+	Seed    [32]byte                  // of the flow hash
+	Ready   bool                      // everything is installed
+}
+
+// Wish replaces what this node wants.
+func (m *Member) Wish(ctx context.Context, w Wishes) error {
+	return m.within(ctx, func() {
+		m.wishes = w
+		m.wish()
+	})
+}
+
+// wish tells the machine what this node wants, after what operators decided about it.
+func (m *Member) wish() {
+	admin := m.opts.Store.Admins()[m.opts.Machine.Name]
+	domains := make(map[string]ownership.Weight, len(m.wishes.Domains))
+	sick := make(map[string]bool)
+	for name, service := range m.wishes.Domains {
+		service.Weight = m.wishes.Weight
+		if admin.Weight != nil {
+			service.Weight = *admin.Weight
+		}
+		if admin.Drain || admin.Removed {
+			service.Admin = health.AdminDrain
+		}
+		verdict := service.Verdict()
+		domains[name] = ownership.Weight{Weight: verdict.Weight, Healthy: verdict.Healthy}
+		if !verdict.Healthy {
+			sick[name+": "+verdict.Reason] = true
+		}
+	}
+	m.mu.Lock()
+	m.own.Sick = slices.Sorted(maps.Keys(sick))
+	m.mu.Unlock()
+	if !maps.Equal(domains, m.wished) {
+		m.wished = domains
+		m.handle(ownership.Weights{Domains: domains})
+	}
+	if m.wishes.Ready && !m.ready {
+		m.ready = true
+		m.handle(ownership.Ready{})
+	}
+}
+
+// Reconfigure tells the machine of another configuration.
+func (m *Member) Reconfigure(ctx context.Context, r ownership.Reconfigured, nodes []lb.Node) error {
+	return m.within(ctx, func() {
+		m.opts.Nodes = nodes
+		m.handle(r)
+	})
+}

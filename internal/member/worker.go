@@ -1,0 +1,172 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/desired"
+	"github.com/lbctl/lbctl/internal/ownership"
+)
+
+// applyAgain is how long to wait after the kernel refused.
+const applyAgain = 20 * time.Millisecond
+
+// A worker does what the machine says, in its order: kernel, lease, messages. It is a goroutine of its
+// own, because the kernel may keep it waiting, and a lease that is only renewed must not wait with it.
+//
+// What waits is put together: the newest state of the kernel serves all messages before it. A network
+// that is slow does the same to messages, so nothing happens that the machine does not expect.
+type worker struct {
+	member *Member
+	ready  chan struct{} // closed when what the kernel must do is known
+	wake   chan struct{}
+
+	mu    sync.Mutex
+	todo  order
+	anew  bool          // a new life begins, and has no lease yet
+	lease time.Duration // to begin it with
+	busy  bool
+}
+
+// An order is what waits to be done.
+type order struct {
+	agreed *desired.Agreement // nil when the kernel has the newest
+	send   []ownership.Envelope
+}
+
+func (o *order) empty() bool { return o.agreed == nil && len(o.send) == 0 }
+
+func newWorker(m *Member) *worker {
+	return &worker{member: m, ready: make(chan struct{}), wake: make(chan struct{}, 1), anew: !m.resumed}
+}
+
+// begin makes the kernel follow the machine from its start.
+func (w *worker) begin() {
+	agreed := w.member.agreement()
+	w.mu.Lock()
+	w.todo.agreed = agreed
+	w.mu.Unlock()
+	close(w.ready)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// add takes over what the machine said. It is called from the goroutine that owns the machine.
+func (w *worker) add(a ownership.Actions) {
+	var agreed *desired.Agreement
+	if len(a.Changed) > 0 {
+		agreed = w.member.agreement()
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if a.NewLife != 0 {
+		w.anew, w.todo.send = true, nil // what an older life had to say is over
+	}
+	if agreed != nil {
+		w.todo.agreed = agreed
+	}
+	w.todo.send = append(w.todo.send, a.Send...)
+	w.lease = a.Lease
+	if !w.anew {
+		w.renew(a.Lease)
+	}
+	if w.anew || !w.todo.empty() {
+		select {
+		case w.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// renew lets the kernel go on. When its lease ended before, the machine finds that by its own clock.
+func (w *worker) renew(until time.Duration) {
+	if err := w.member.opts.Lease(kernelLease(until)); err != nil && !errors.Is(err, datapath.ErrLapsed) {
+		w.member.opts.Log.Error("the lease is not renewed", "err", err)
+	}
+}
+
+func kernelLease(until time.Duration) time.Duration {
+	if until == ownership.Forever {
+		return datapath.NoLease
+	}
+	return max(until, 1) // 0 would be for ever
+}
+
+func (w *worker) run(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-w.ready:
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-w.wake:
+			w.work(ctx)
+		}
+	}
+}
+
+// work does what waits. What comes in the meantime wakes it again.
+func (w *worker) work(ctx context.Context) {
+	var o order
+	w.mu.Lock()
+	o, w.todo, w.busy = w.todo, order{}, true
+	w.mu.Unlock()
+	for o.agreed != nil && w.member.opts.Apply(ctx, o.agreed) != nil { // who applies says why not
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(applyAgain):
+		}
+		w.mu.Lock()
+		if w.todo.agreed != nil {
+			o.agreed, o.send, w.todo = w.todo.agreed, append(o.send, w.todo.send...), order{}
+		}
+		w.mu.Unlock()
+	}
+	w.endow()
+	for _, e := range o.send {
+		w.member.sendOwnership(e)
+	}
+	w.mu.Lock()
+	w.busy = false
+	w.mu.Unlock()
+}
+
+// endow gives a new life its first lease, once the kernel holds nothing of the one before.
+func (w *worker) endow() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.anew || w.todo.agreed != nil {
+		return
+	}
+	if err := w.member.opts.NewLife(kernelLease(w.lease)); err != nil && !errors.Is(err, datapath.ErrLapsed) {
+		w.member.opts.Log.Error("the new life has no lease", "err", err)
+		return
+	}
+	w.anew = false
+}
+
+// idle returns when all that was said is done.
+func (w *worker) idle(ctx context.Context) error {
+	for {
+		w.mu.Lock()
+		done := w.todo.empty() && !w.anew && !w.busy
+		w.mu.Unlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
