@@ -105,7 +105,7 @@ func New(opts Options) (*Member, error) {
 		return nil, err
 	}
 	for _, o := range opts.Heartbeats {
-		o.Changed, o.Confirms = notice, m.confirms
+		o.Changed, o.Confirms, o.Log = notice, m.confirms, opts.Log
 		link, err := heartbeat.New(o)
 		if err != nil {
 			return nil, fmt.Errorf("heartbeat on %s: %w", o.Interface, err)
