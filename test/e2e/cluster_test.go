@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	membership "github.com/lbctl/lbctl/internal/cluster"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/netlab"
@@ -31,9 +32,7 @@ var binaries string
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "lb-e2e-")
 	if err == nil {
-		build := exec.Command("go", "build", "-o", dir, "../../cmd/lbd", "../../cmd/lbctl")
-		build.Stderr = os.Stderr
-		err = build.Run()
+		err = buildInto(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "e2e: build:", err)
@@ -45,16 +44,32 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// buildInto builds lbd and lbctl, and an lbd of another version in the directory next, to upgrade to.
+func buildInto(dir string) error {
+	for _, args := range [][]string{
+		{"-o", dir, "../../cmd/lbd", "../../cmd/lbctl"},
+		{"-o", filepath.Join(dir, "next") + "/", "-ldflags", "-X main.version=next", "../../cmd/lbd"},
+	} {
+		build := exec.Command("go", append([]string{"build"}, args...)...)
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A node is one machine of a cluster, with its lbd.
 type node struct {
-	t      *testing.T
+	t      testing.TB
 	name   string
 	host   *netlab.Host
 	dir    string
 	pins   string
 	weight int
+	lbd    string // below binaries, the one that is started next
 
-	cmd  *netlab.Command
+	cmd  *netlab.Command // nil before the first start
 	logs *logs
 }
 
@@ -91,6 +106,10 @@ type options struct {
 	vips     string // YAML of the vips section; default: vip4 and vip6
 	mtu      int
 	snooping bool // the switch learns from IGMP and MLD where multicast frames go
+
+	members bool     // the nodes decide by themselves who owns what
+	tuning  []string // what else cluster.membership says, as in "heartbeat: 30ms", "partition: any"
+	later   int      // so many of the nodes, the last ones, are not started yet
 }
 
 const webServices = `
@@ -98,7 +117,7 @@ const webServices = `
   - {name: echo, vips: [192.0.2.80, "2001:db8::80"], protocol: udp, ports: all}
 `
 
-func newCluster(t *testing.T, opts options) *cluster {
+func newCluster(t testing.TB, opts options) *cluster {
 	t.Helper()
 	lab := nettest.New(t)
 	c := &cluster{lab: lab}
@@ -111,7 +130,7 @@ func newCluster(t *testing.T, opts options) *cluster {
 	check(t, c.client.Addr("eth0", netip.MustParsePrefix("192.0.2.200/24")))
 	check(t, c.client.Addr("eth0", netip.MustParsePrefix("2001:db8::200/64")))
 	for i, weight := range opts.weights {
-		n := &node{t: t, name: fmt.Sprintf("n%d", i+1), weight: weight, dir: t.TempDir(), logs: &logs{}}
+		n := &node{t: t, name: fmt.Sprintf("n%d", i+1), weight: weight, lbd: "lbd", dir: t.TempDir(), logs: &logs{}}
 		n.pins = filepath.Join("/sys/fs/bpf", filepath.Base(t.TempDir())+nettest.Prefix()+n.name)
 		n.host = nettest.Host(t, lab, n.name)
 		check(t, lab.Connect(n.host, "eth0", c.sw, netlab.LinkOptions{MTU: opts.mtu, SwitchXDP: true}))
@@ -119,17 +138,30 @@ func newCluster(t *testing.T, opts options) *cluster {
 		check(t, n.host.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("2001:db8::%d/64", 11+i))))
 		c.nodes = append(c.nodes, n)
 	}
+	key := membership.GenerateKey()
 	for _, n := range c.nodes {
+		check(t, membership.WriteKeys(n.path("cluster.key"), []membership.Key{key}))
 		c.writeConfig(n, opts)
-		n.start()
 		t.Cleanup(n.remove)
+	}
+	now := c.nodes[:len(c.nodes)-opts.later]
+	for _, n := range now {
+		n.launch()
+	}
+	for _, n := range now {
+		n.await()
 	}
 	return c
 }
 
 func (c *cluster) writeConfig(n *node, opts options) {
 	var b strings.Builder
-	fmt.Fprintf(&b, "cluster:\n  name: test\n  seed: %064x\n  node: %s\n  nodes:\n", 7, n.name)
+	fmt.Fprintf(&b, "cluster:\n  name: test\n  seed: %064x\n  node: %s\n", 7, n.name)
+	if opts.members {
+		lines := append([]string{"key-file: " + n.path("cluster.key")}, opts.tuning...)
+		fmt.Fprintf(&b, "  membership: {%s}\n", strings.Join(lines, ", "))
+	}
+	b.WriteString("  nodes:\n")
 	for i, other := range c.nodes {
 		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d'], weight: %d}\n",
 			other.name, 11+i, 11+i, other.weight)
@@ -157,8 +189,8 @@ func (n *node) start() {
 
 func (n *node) launch() {
 	n.t.Helper()
-	n.cmd = n.host.Command(context.Background(), filepath.Join(binaries, "lbd"), "-config", n.path("lb.yaml"),
-		"-socket", n.path("lbd.sock"), "-bpf-dir", n.pins, "-state-dir", n.path("state"))
+	n.cmd = n.host.Command(context.Background(), filepath.Join(binaries, n.lbd), "-config", n.path("lb.yaml"),
+		"-socket", n.path("lbd.sock"), "-bpf-dir", n.pins, "-state-dir", n.path("state"), "-data-dir", n.path("data"))
 	n.cmd.Stderr = n.logs
 	check(n.t, n.cmd.Start())
 }
@@ -201,8 +233,10 @@ func (n *node) remove() {
 	if n.t.Failed() {
 		n.t.Logf("%s counted:\n%s\nits lbd wrote:\n%s", n.name, n.counters(), n.logs)
 	}
-	_ = n.cmd.Process.Kill()
-	_ = n.cmd.Wait()
+	if n.cmd != nil {
+		_ = n.cmd.Process.Kill()
+		_ = n.cmd.Wait()
+	}
 	_ = os.RemoveAll(filepath.Join(n.pins, "links"))
 	_ = os.RemoveAll(filepath.Join(n.pins, "maps"))
 	_ = os.RemoveAll(n.pins)
