@@ -1,16 +1,20 @@
 package config
 
 import (
+	"net/netip"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"net/netip"
 )
 
-var compare = cmpopts.EquateComparable(netip.Addr{})
+var compare = cmp.Options{
+	cmpopts.EquateComparable(netip.Addr{}),
+	cmp.Comparer(func(a, b *regexp.Regexp) bool { return a == b || a != nil && b != nil && a.String() == b.String() }),
+}
 
 func reference(t *testing.T) []byte {
 	t.Helper()

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -295,10 +296,10 @@ func (r *reader) statuses(v value) []StatusRange {
 			continue
 		}
 		var status StatusRange
-		fmt.Sscan(m[1], &status.First)
+		status.First, _ = strconv.Atoi(m[1]) // three digits
 		status.Last = status.First
 		if m[2] != "" {
-			fmt.Sscan(m[2], &status.Last)
+			status.Last, _ = strconv.Atoi(m[2])
 		}
 		list = append(list, status)
 	}
