@@ -58,12 +58,13 @@ type LinkOptions struct {
 // end is called ifname, the port <host>-<ifname>. Both ends compute checksums in software, as a
 // frame that XDP sends or redirects leaves without anybody completing them.
 func (l *Lab) Connect(h *Host, ifname string, sw *Switch, opts LinkOptions) error {
-	port := h.Name + "-" + ifname
-	if err := connect(h, ifname, sw, port, opts); err != nil {
+	if err := connect(h, ifname, sw, portOf(h, ifname), opts); err != nil {
 		return fmt.Errorf("connect %s of host %s to switch %s: %w", ifname, h.Name, sw.Host.Name, err)
 	}
 	return nil
 }
+
+func portOf(h *Host, ifname string) string { return h.Name + "-" + ifname }
 
 func connect(h *Host, ifname string, sw *Switch, port string, opts LinkOptions) error {
 	err := h.Do(func() error {
