@@ -3,6 +3,7 @@ package nettest
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/nftables"
@@ -107,7 +108,7 @@ func (f Fault) matches() [][]expr.Any {
 		rules = nil
 		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_UDP} {
 			for _, offset := range []uint32{0, 2} { // source, destination
-				rules = append(rules, append(match[:len(match):len(match)],
+				rules = append(rules, append(slices.Clip(match),
 					&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equals([]byte{protocol}),
 					&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: 2},
 					equals(binary.BigEndian.AppendUint16(nil, f.Port))))
