@@ -249,7 +249,7 @@ func (h *Heartbeat) listen(link *link) error {
 		if err != nil {
 			return listenError(err)
 		}
-		h.hear(link.ifi.HardwareAddr, from, b, at)
+		h.hear(link.own, from, b, at)
 	}
 }
 
@@ -261,7 +261,7 @@ func listenError(err error) error {
 }
 
 // hear judges what came.
-func (h *Heartbeat) hear(own net.HardwareAddr, from [6]byte, b []byte, at time.Time) {
+func (h *Heartbeat) hear(own map[[6]byte]bool, from [6]byte, b []byte, at time.Time) {
 	body, mac, err := split(b)
 	if err != nil {
 		h.counts.drop(Malformed)
@@ -281,7 +281,7 @@ func (h *Heartbeat) hear(own net.HardwareAddr, from [6]byte, b []byte, at time.T
 	switch {
 	case err != nil:
 		h.counts.drop(Malformed)
-	case f.name == h.opts.Node && string(from[:]) == string(own):
+	case f.name == h.opts.Node && own[from]:
 		h.counts.drop(OwnEcho)
 	case f.name == h.opts.Node:
 		h.counts.drop(NameClash)

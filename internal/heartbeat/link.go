@@ -17,7 +17,8 @@ const ethernetHeader = 14
 type link struct {
 	conn  *packet.Conn
 	ifi   *net.Interface
-	frame []byte // the Ethernet header, and room
+	own   map[[6]byte]bool // this machine's MACs: another interface of ours may be on the same link
+	frame []byte           // the Ethernet header, and room
 }
 
 // openLink listens on an interface of the calling thread's network namespace.
@@ -49,8 +50,26 @@ func openLink(name string) (*link, error) {
 	if err := stampArrivals(conn); err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
+	own, err := ownMACs()
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
 	header := append(append([]byte(nil), group[:]...), ifi.HardwareAddr...)
-	return &link{conn: conn, ifi: ifi, frame: append(header, EtherType>>8, EtherType&0xff)}, nil
+	return &link{conn: conn, ifi: ifi, own: own, frame: append(header, EtherType>>8, EtherType&0xff)}, nil
+}
+
+func ownMACs() (map[[6]byte]bool, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return nil, err
+	}
+	own := make(map[[6]byte]bool)
+	for _, ifi := range interfaces {
+		if len(ifi.HardwareAddr) == 6 {
+			own[[6]byte(ifi.HardwareAddr)] = true
+		}
+	}
+	return own, nil
 }
 
 // onlyGroup lets pass what was sent to the group: the EtherType is anybody's to experiment with.
