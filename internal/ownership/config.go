@@ -2,6 +2,7 @@ package ownership
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -39,9 +40,6 @@ type Config struct {
 	// Fingerprint covers what decides which bucket a flow is in: seed and hash fields. Nodes with
 	// another one hold nothing while those with the one that most nodes have go on.
 	Fingerprint uint64
-	// MinNodes is the number of healthy nodes, by domain, below which health is ignored there; at
-	// least 1.
-	MinNodes map[string]int
 	// Meta is told to the peers with the record: addresses, MAC. At most MaxMeta bytes.
 	Meta []byte
 
@@ -49,8 +47,12 @@ type Config struct {
 	Tick time.Duration
 	// LeaseTime is how long the kernel goes on without lbd.
 	LeaseTime time.Duration
-	// DeadAfter is the time after which the driver says of a peer that it is Silent. A lease must
-	// have ended by then, so it is at least LeaseTime and 5 % and a Tick.
+	// HintTime is how old the newest of our frames may be that a peer's heartbeat confirms, before
+	// the peer counts as not hearing us. Two heartbeats and the way there and back must fit in.
+	HintTime time.Duration
+	// DeadAfter is the time after which the driver says of a peer that it is Silent. A node that is
+	// not heard must have noticed by then, and its lease must have ended: it is at least LeaseTime,
+	// twice HintTime, a Tick, and 5 %.
 	DeadAfter time.Duration
 	// BootTimeout is the time after which a node no longer waits for expected nodes that it never
 	// heard of. It is also the longest leave of absence.
@@ -70,14 +72,15 @@ type Config struct {
 // MaxMeta is the size of Config.Meta in bytes.
 const MaxMeta = 255
 
-// DefaultConfig returns the times that are meant for a LAN: a crash is noticed after 300 ms.
+// DefaultConfig returns the times that are meant for a LAN: a crash is noticed after 400 ms.
 func DefaultConfig(name string) Config {
 	return Config{
 		Name:        name,
 		Buckets:     lb.Buckets,
-		Tick:        25 * time.Millisecond,
-		LeaseTime:   200 * time.Millisecond,
-		DeadAfter:   300 * time.Millisecond,
+		Tick:        20 * time.Millisecond,
+		LeaseTime:   160 * time.Millisecond,
+		HintTime:    100 * time.Millisecond,
+		DeadAfter:   400 * time.Millisecond,
 		BootTimeout: 10 * time.Second,
 		Refresh:     time.Second,
 		FlapWindow:  time.Minute,
@@ -100,13 +103,34 @@ func (c *Config) validate() error {
 		return fmt.Errorf("tick %v, refresh %v, flap window %v", c.Tick, c.Refresh, c.FlapWindow)
 	case c.LeaseTime < 2*c.Tick:
 		return fmt.Errorf("lease time %v is less than two ticks of %v", c.LeaseTime, c.Tick)
-	case c.DeadAfter < c.LeaseTime+c.LeaseTime/20+c.Tick:
-		return fmt.Errorf("dead after %v: a lease of %v, 5 %% and a tick of %v last longer",
-			c.DeadAfter, c.LeaseTime, c.Tick)
+	case c.HintTime <= 0 || c.DeadAfter < c.longest():
+		return fmt.Errorf("dead after %v: an unheard node with a lease of %v and a hint time of %v may go on for %v",
+			c.DeadAfter, c.LeaseTime, c.HintTime, c.longest())
 	case c.BootTimeout < c.DeadAfter:
 		return fmt.Errorf("boot timeout %v is less than dead after %v", c.BootTimeout, c.DeadAfter)
 	case len(c.Expected) > lb.MaxNodes:
 		return fmt.Errorf("%d expected nodes, at most %d", len(c.Expected), lb.MaxNodes)
 	}
 	return nil
+}
+
+// longest is the time for which a node that is not heard any more may accept new flows: until it
+// notices, and then until its lease ends.
+func (c *Config) longest() time.Duration {
+	t := c.LeaseTime + 2*c.HintTime + c.Tick
+	return t + t/20
+}
+
+// expects says whether a name counts for a majority.
+func (c *Config) expects(name string) bool {
+	return name == c.Name || slices.Contains(c.Expected, name)
+}
+
+// quorum is more than half of the expected nodes, this one included.
+func (c *Config) quorum() int {
+	n := len(c.Expected)
+	if !slices.Contains(c.Expected, c.Name) {
+		n++
+	}
+	return n/2 + 1
 }

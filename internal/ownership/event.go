@@ -55,8 +55,8 @@ type (
 	Ready struct{}
 
 	// Absence asks for leave: the peers shall not declare this node dead for some time, at most
-	// Config.BootTimeout. HappeningAbsent is the answer: from then on the Machine must get no
-	// further event, its Snapshot is for Restore. HappeningAbsenceRefused is the other answer.
+	// Config.BootTimeout. HappeningAbsent is the answer: from then on the Machine does nothing any
+	// more, its Snapshot is for Restore. HappeningAbsenceRefused is the other answer.
 	Absence struct{ For time.Duration }
 
 	// Leave hands everything over, for good. HappeningLeft says that it is done.
@@ -79,7 +79,6 @@ type (
 		Expected    []string
 		Policy      Policy
 		Fingerprint uint64
-		MinNodes    map[string]int
 	}
 )
 
@@ -101,6 +100,9 @@ func (Reconfigured) event() {}
 type Weight struct {
 	Weight  int  // 0..lb.MaxWeight; 0 hands everything over
 	Healthy bool // what the checks say
+	// MinNodes is the number of healthy nodes below which health is ignored; at least 1. Where nodes
+	// differ, the highest counts.
+	MinNodes int
 }
 
 // Actions is what the driver must do, in this order: apply Changed to the kernel, then Lease, and

@@ -13,16 +13,16 @@ type Message interface {
 type (
 	// State is all that a node knows.
 	State struct {
-		Life      uint64
-		Knowledge uint64 // fingerprint, which the receiver compares with its own
-		Records   []Record
-		Absences  []Leaves
+		Life, Number uint64 // what has a lower number is older news
+		Knowledge    uint64 // fingerprint, which the receiver compares with its own
+		Records      []Record
+		Absences     []Leaves
 	}
 
 	// Opinion lists the peers that are silent to the sender.
 	Opinion struct {
-		Life   uint64
-		Silent []Ref
+		Life, Number uint64
+		Silent       []Ref
 	}
 
 	// Maybe lists the buckets in which the sender may have sockets although it gave them up. A
@@ -67,6 +67,7 @@ type (
 		Life, To, Number uint64
 		Knowledge        uint64
 		Held             []Part
+		Maybe            Maybe
 	}
 
 	// Absent asks for leave of absence, AbsentGranted gives it.
@@ -109,9 +110,10 @@ type Leaves struct {
 	For          time.Duration
 }
 
-// Witnessed is what the sender of an offer knows of a third node's Maybe.
+// Witnessed is what the sender of an offer knows of a third node's Maybe of that Number. Number 0 is
+// for a node that did not say, in a life before this.
 type Witnessed struct {
-	Name  string
-	Life  uint64
-	Parts []Part
+	Name         string
+	Life, Number uint64
+	Parts        []Part
 }

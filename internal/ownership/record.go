@@ -74,6 +74,7 @@ func (r *Record) appendSigned(b []byte) []byte {
 		b = appendString(b, domain)
 		b = binary.AppendUvarint(b, uint64(w.Weight))
 		b = append(b, flag(w.Healthy))
+		b = binary.AppendUvarint(b, uint64(w.MinNodes))
 	}
 	return appendBytes(b, r.Meta)
 }

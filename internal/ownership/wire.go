@@ -36,7 +36,7 @@ const (
 
 // MarshalBinary implements Message.
 func (m State) MarshalBinary() ([]byte, error) {
-	b := header(kindState, m.Life, m.Knowledge)
+	b := header(kindState, m.Life, m.Number, m.Knowledge)
 	b = binary.AppendUvarint(b, uint64(len(m.Records)))
 	for i := range m.Records {
 		r := &m.Records[i]
@@ -56,7 +56,7 @@ func (m State) MarshalBinary() ([]byte, error) {
 
 // MarshalBinary implements Message.
 func (m Opinion) MarshalBinary() ([]byte, error) {
-	b := header(kindOpinion, m.Life)
+	b := header(kindOpinion, m.Life, m.Number)
 	b = binary.AppendUvarint(b, uint64(len(m.Silent)))
 	for _, ref := range m.Silent {
 		b = appendString(b, ref.Name)
@@ -77,6 +77,7 @@ func (m Offer) MarshalBinary() ([]byte, error) {
 	for _, w := range m.Others {
 		b = appendString(b, w.Name)
 		b = binary.AppendUvarint(b, w.Life)
+		b = binary.AppendUvarint(b, w.Number)
 		b = appendParts(b, w.Parts)
 	}
 	return b, nil
@@ -106,7 +107,8 @@ func (m Claim) MarshalBinary() ([]byte, error) {
 
 // MarshalBinary implements Message.
 func (m Grant) MarshalBinary() ([]byte, error) {
-	return appendParts(header(kindGrant, m.Life, m.To, m.Number, m.Knowledge), m.Held), nil
+	b := appendParts(header(kindGrant, m.Life, m.To, m.Number, m.Knowledge), m.Held)
+	return appendParts(binary.AppendUvarint(b, m.Maybe.Number), m.Maybe.Parts), nil
 }
 
 // MarshalBinary implements Message.
@@ -164,9 +166,9 @@ func (r *reader) message(kind byte) Message {
 	life := r.uint64()
 	switch kind {
 	case kindState:
-		return State{life, r.uint64(), list(r, maxRecords, r.record), list(r, maxRecords, r.leave)}
+		return State{life, r.uint64(), r.uint64(), list(r, maxRecords, r.record), list(r, maxRecords, r.leave)}
 	case kindOpinion:
-		return Opinion{life, list(r, maxRecords, func() Ref { return Ref{r.string(), r.uint64()} })}
+		return Opinion{life, r.uint64(), list(r, maxRecords, func() Ref { return Ref{r.string(), r.uint64()} })}
 	case kindMaybe:
 		return Maybe{life, r.uint64(), r.parts()}
 	case kindOffer:
@@ -180,7 +182,7 @@ func (r *reader) message(kind byte) Message {
 	case kindClaim:
 		return Claim{life, r.uint64(), r.uint64(), r.parts()}
 	case kindGrant:
-		return Grant{life, r.uint64(), r.uint64(), r.uint64(), r.parts()}
+		return Grant{life, r.uint64(), r.uint64(), r.uint64(), r.parts(), Maybe{life, r.uint64(), r.parts()}}
 	case kindAbsent:
 		return Absent{life, r.uint64(), r.duration()}
 	case kindAbsentGranted:
@@ -203,7 +205,7 @@ func (r *reader) record() Record {
 			record.Weights = make(map[string]Weight)
 		}
 		domain := r.string()
-		record.Weights[domain] = Weight{r.uvarint(lb.MaxWeight), r.bool()}
+		record.Weights[domain] = Weight{r.uvarint(lb.MaxWeight), r.bool(), r.uvarint(lb.MaxNodes)}
 	}
 	record.Meta = r.bytes(MaxMeta)
 	record.Dead = r.bool()
@@ -218,7 +220,9 @@ func (r *reader) leave() Leaves {
 	return Leaves{r.string(), r.uint64(), r.uint64(), r.duration()}
 }
 
-func (r *reader) witnessed() Witnessed { return Witnessed{r.string(), r.uint64(), r.parts()} }
+func (r *reader) witnessed() Witnessed {
+	return Witnessed{r.string(), r.uint64(), r.uint64(), r.parts()}
+}
 
 func (r *reader) parts() []Part {
 	return list(r, maxDomains, func() Part { return Part{r.string(), r.set()} })

@@ -29,18 +29,18 @@ func oneOfEach() []Message {
 	record := Record{
 		Name: "n1", Life: 1 << 60, Version: 3, Dead: true, Stage: StageMember, Waiting: true, Leaving: true,
 		Lineage: Lineage{9, "n2"}, Config: 0xfedcba9876543210, Meta: []byte{1, 2}, Signature: []byte{3, 4},
-		Weights: map[string]Weight{"": {100, true}, "web": {lb.MaxWeight, false}},
+		Weights: map[string]Weight{"": {100, true, 1}, "web": {lb.MaxWeight, false, 2}},
 	}
 	return []Message{
-		State{11, 12, []Record{record, {Name: "n2", Life: 1}}, []Leaves{{"n3", 1, 2, time.Second}}},
-		Opinion{11, []Ref{{"n1", 1}}},
+		State{11, 12, 13, []Record{record, {Name: "n2", Life: 1}}, []Leaves{{"n3", 1, 2, time.Second}}},
+		Opinion{11, 12, []Ref{{"n1", 1}}},
 		maybe,
-		Offer{11, 12, 13, 14, parts, []Witnessed{{"n3", 4, parts}}},
+		Offer{11, 12, 13, 14, parts, []Witnessed{{"n3", 4, 5, parts}}},
 		Taken{11, 12, 13},
 		Refused{11, 12, 13, maybe},
 		Released{11, 12, 13, maybe},
 		Claim{11, 12, 13, parts},
-		Grant{11, 12, 13, 14, parts},
+		Grant{11, 12, 13, 14, parts, maybe},
 		Absent{11, 12, time.Second},
 		AbsentGranted{11, 12, 13},
 	}

@@ -1,0 +1,187 @@
+package ownership
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A quiet cluster: nothing is lost, everything arrives a millisecond later, everybody hears everybody
+// who is not stopped.
+type quietCluster struct {
+	t        *testing.T
+	now      time.Duration
+	nodes    map[string]*Machine
+	stopped  map[string]bool
+	mail     []quietMail
+	happened []string
+}
+
+type quietMail struct {
+	from, to string
+	message  Message
+}
+
+func newQuietCluster(t *testing.T, names ...string) *quietCluster {
+	c := &quietCluster{t: t, now: time.Second, nodes: make(map[string]*Machine), stopped: make(map[string]bool)}
+	for i, name := range names {
+		c.add(name, uint64(i+1), names)
+	}
+	return c
+}
+
+func (c *quietCluster) add(name string, life uint64, expected []string) {
+	cfg := DefaultConfig(name)
+	cfg.Buckets, cfg.Expected = 64, expected
+	m, err := New(cfg, life, c.now)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.nodes[name] = m
+	c.tell(name, Weights{map[string]Weight{"": {1, true, 1}}})
+	c.tell(name, Ready{})
+	for _, other := range slices.Sorted(maps.Keys(c.nodes)) {
+		if other != name {
+			c.mail = append(c.mail, quietMail{name, other, m.state([]string{name})})
+		}
+	}
+}
+
+func (c *quietCluster) tell(name string, e Event) {
+	a := c.nodes[name].Handle(c.now, e)
+	for _, s := range a.Send {
+		c.mail = append(c.mail, quietMail{name, s.To, s.Message})
+	}
+	for _, h := range a.Events {
+		c.happened = append(c.happened, fmt.Sprintf("%v %s: %v %s %d %s %v", c.now, name, h.Kind, h.Node, h.Buckets, h.Reason, h.Took))
+	}
+}
+
+// run lets time pass, in milliseconds.
+func (c *quietCluster) run(d time.Duration) {
+	for end := c.now + d; c.now < end; c.now += time.Millisecond {
+		mail := c.mail
+		c.mail = nil
+		for _, m := range mail {
+			if c.nodes[m.to] != nil && !c.stopped[m.to] && !c.stopped[m.from] {
+				c.tell(m.to, Received{m.from, m.message})
+			}
+		}
+		if c.now%(20*time.Millisecond) == 0 {
+			for _, name := range slices.Sorted(maps.Keys(c.nodes)) {
+				if !c.stopped[name] {
+					c.beat(name)
+					c.tell(name, Tick{})
+				}
+			}
+		}
+	}
+}
+
+func (c *quietCluster) beat(name string) {
+	for _, peer := range slices.Sorted(maps.Keys(c.nodes)) {
+		if peer != name && !c.stopped[peer] && c.nodes[peer].Confirms(name, c.nodes[name].Life) {
+			c.tell(name, HeardBy{peer, true, c.now})
+		}
+	}
+}
+
+// shares returns how many buckets each node accepts, and complains of those that not exactly one does.
+func (c *quietCluster) shares() map[string]int {
+	c.t.Helper()
+	shares := make(map[string]int)
+	for b := range 64 {
+		n := 0
+		for name, m := range c.nodes {
+			if !c.stopped[name] && m.Table("").Verbs[b] == Accept {
+				shares[name]++
+				n++
+			}
+		}
+		if n != 1 {
+			c.t.Errorf("%d nodes accept bucket %d", n, b)
+		}
+	}
+	return shares
+}
+
+func (c *quietCluster) dump() {
+	for _, h := range c.happened {
+		c.t.Log(h)
+	}
+}
+
+func TestANodeAloneHasEverythingForever(t *testing.T) {
+	c := newQuietCluster(t, "a")
+	defer c.dump()
+	c.run(100 * time.Millisecond)
+	if got := c.shares()["a"]; got != 64 {
+		t.Errorf("has %d of 64 buckets", got)
+	}
+	if lease := c.nodes["a"].Status(c.now).Lease; lease != Forever {
+		t.Errorf("lease until %v", lease)
+	}
+}
+
+func TestNodesShareHandOverAndTakeOver(t *testing.T) {
+	c := newQuietCluster(t, "a", "b", "c")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	if shares := c.shares(); len(shares) != 3 {
+		t.Errorf("after the start: %v", shares)
+	}
+	c.tell("b", Weights{map[string]Weight{"": {0, true, 1}}})
+	c.run(100 * time.Millisecond)
+	if shares := c.shares(); shares["b"] != 0 || len(shares) != 2 {
+		t.Errorf("after b was drained: %v", shares)
+	}
+	c.tell("b", Weights{map[string]Weight{"": {1, true, 1}}})
+	c.run(100 * time.Millisecond)
+	if shares := c.shares(); len(shares) != 3 {
+		t.Errorf("after b was undrained: %v", shares)
+	}
+	c.stopped["c"] = true
+	c.run(600 * time.Millisecond)
+	if shares := c.shares(); len(shares) != 2 {
+		t.Errorf("after c died: %v", shares)
+	}
+	c.stopped["c"] = false
+	c.run(1500 * time.Millisecond)
+	if shares := c.shares(); len(shares) != 3 {
+		t.Errorf("after c came back: %v", shares)
+	}
+	c.tell("a", Leave{})
+	c.run(200 * time.Millisecond)
+	c.stopped["a"] = true
+	if shares := c.shares(); len(shares) != 2 {
+		t.Errorf("after a left: %v", shares)
+	}
+}
+
+func TestARestartWithLeaveChangesNoOwner(t *testing.T) {
+	c := newQuietCluster(t, "a", "b", "c")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	before := c.shares()
+	c.tell("b", Absence{For: 5 * time.Second})
+	c.run(5 * time.Millisecond)
+	snapshot := c.nodes["b"].Snapshot()
+	c.stopped["b"] = true
+	c.run(2 * time.Second)
+	restored, err := Restore(c.nodes["b"].cfg, snapshot, c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes["b"], c.stopped["b"] = restored, false
+	c.tell("b", Weights{map[string]Weight{"": {1, true, 1}}})
+	c.tell("b", Ready{})
+	c.run(time.Second)
+	if after := c.shares(); !maps.Equal(before, after) {
+		t.Errorf("shares were %v, are %v", before, after)
+	}
+	if life := c.nodes["b"].Status(c.now).Life; life != 2 {
+		t.Errorf("life %d", life)
+	}
+}
