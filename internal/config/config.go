@@ -108,7 +108,7 @@ const (
 // What membership, checks and hooks do unless told otherwise.
 const (
 	defaultPort        = 7946 // memberlist's own
-	defaultHeartbeat   = 100 * time.Millisecond
+	defaultHeartbeat   = 40 * time.Millisecond
 	defaultAbsence     = 10 * time.Second // a restart of lbd, with room for a slow disk
 	defaultUDPIdle     = 30 * time.Second // conntrack's for UDP without an answer
 	defaultInterval    = 2 * time.Second  // with rise and fall: down after 7 s at most, up after 4 s

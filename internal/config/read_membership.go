@@ -86,13 +86,13 @@ func (r *reader) outside(c *Config, v value, a netip.Addr, before []netip.Addr) 
 func (r *reader) liveness(m *Membership, heartbeat, deadAfter, lease value) {
 	before := len(r.errs)
 	m.Heartbeat = r.duration(heartbeat, 20*time.Millisecond, 5*time.Second, defaultHeartbeat)
-	m.DeadAfter = r.duration(deadAfter, 80*time.Millisecond, time.Minute, max(4*m.Heartbeat, 80*time.Millisecond))
-	m.Lease = r.duration(lease, 20*time.Millisecond, time.Minute, m.DeadAfter*5/8)
+	m.DeadAfter = r.duration(deadAfter, 160*time.Millisecond, time.Minute, 10*m.Heartbeat)
+	m.Lease = r.duration(lease, 20*time.Millisecond, time.Minute, m.latestLease())
 	if len(r.errs) > before {
 		return
 	}
-	if m.DeadAfter < 3*m.Heartbeat {
-		r.fail(at(deadAfter, heartbeat), "a lost frame is no death", "%s is less than three heartbeats of %s", m.DeadAfter, m.Heartbeat)
+	if m.DeadAfter < 8*m.Heartbeat {
+		r.fail(at(deadAfter, heartbeat), "a lost frame is no death", "%s is less than eight heartbeats of %s", m.DeadAfter, m.Heartbeat)
 		return
 	}
 	if latest := m.latestLease(); m.Lease > latest {
@@ -101,9 +101,15 @@ func (r *reader) liveness(m *Membership, heartbeat, deadAfter, lease value) {
 	}
 }
 
-// latestLease leaves a heartbeat, or a tick of the clock and what clocks may differ in rate, five
-// percent, where that is more.
+// Heard is how old the newest frame of a node may be that a peer confirms, before the peer counts as
+// not hearing it: a frame may be lost, and the confirmation waits for the peer's next frame.
+func (m *Membership) Heard() time.Duration { return m.Heartbeat * 5 / 2 }
+
+// Tick is how often a node looks at the time.
+func (m *Membership) Tick() time.Duration { return m.Heartbeat / 4 }
+
+// latestLease is what is left of dead-after, by a clock that goes five percent wrong: a node that is
+// heard no more may renew its lease until that was confirmed last, and until a peer says otherwise.
 func (m *Membership) latestLease() time.Duration {
-	latest := min(m.DeadAfter-m.Heartbeat, (m.DeadAfter-25*time.Millisecond)*20/21)
-	return latest.Truncate(time.Millisecond)
+	return (m.DeadAfter*20/21 - 2*m.Heard() - m.Tick()).Truncate(time.Millisecond)
 }
