@@ -22,9 +22,6 @@ import (
 	"github.com/lbctl/lbctl/internal/store"
 )
 
-// ticks is how often the machine looks at the time, in a heartbeat.
-const ticks = 4
-
 // join makes this node a member of its cluster; nothing is sent before the member runs.
 func (p *planner) join() error {
 	self := p.cfg.Membership
@@ -85,9 +82,8 @@ func machineConfig(cfg *config.Config, local config.Node) ownership.Config {
 		config.PartitionWitness:  ownership.PolicyWitness,
 	}[m.Partition]
 	c.Fingerprint = cfg.Fingerprint()
-	c.MinNodes = minNodes(cfg)
 	c.Meta = member.Meta{Addresses: local.Addresses}.Encode()
-	c.Tick = m.Heartbeat / ticks
+	c.Tick, c.HintTime = m.Tick(), m.Heard()
 	c.LeaseTime, c.DeadAfter, c.BootTimeout = m.Lease, m.DeadAfter, m.Absence
 	return c
 }
@@ -145,7 +141,7 @@ func nodesOf(cfg *config.Config) []lb.Node {
 func (p *planner) wishes() member.Wishes {
 	w := member.Wishes{
 		Weight: localNode(p.cfg).Weight, Seed: p.cfg.Seed, Ready: p.ready,
-		Domains: map[string]health.Service{desired.VIPDomain: {}},
+		Domains: map[string]health.Service{desired.VIPDomain: {}}, MinNodes: minNodes(p.cfg),
 	}
 	checked := p.checks.Health()
 	for i := range p.cfg.Services {
@@ -226,7 +222,7 @@ func (p *planner) reconfigure(ctx context.Context) {
 	}
 	c := machineConfig(p.cfg, localNode(p.cfg))
 	err := p.member.Reconfigure(ctx, ownership.Reconfigured{
-		Expected: c.Expected, Policy: c.Policy, Fingerprint: c.Fingerprint, MinNodes: c.MinNodes,
+		Expected: c.Expected, Policy: c.Policy, Fingerprint: c.Fingerprint,
 	}, nodesOf(p.cfg))
 	if err != nil {
 		p.opts.Log.Error("the cluster is not told of the new configuration", "err", err)

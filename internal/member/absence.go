@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -60,12 +61,9 @@ func (m *Member) ask(ctx context.Context, event ownership.Event, answers ...owne
 	answer := make(chan ownership.Happening, 1)
 	err := m.within(ctx, func() {
 		m.waiting = func(h ownership.Happening) {
-			for _, kind := range answers {
-				if h.Kind == kind {
-					m.waiting = nil
-					answer <- h
-					return
-				}
+			if slices.Contains(answers, h.Kind) {
+				m.waiting = nil
+				answer <- h
 			}
 		}
 		m.handle(event)

@@ -128,7 +128,7 @@ func (m *Member) begin() error {
 	if err != nil {
 		return err
 	}
-	if m.machine, err = ownership.New(m.opts.Machine, life); err != nil {
+	if m.machine, err = ownership.New(m.opts.Machine, life, datapath.Monotonic()); err != nil {
 		return fmt.Errorf("membership: %w", err)
 	}
 	return nil

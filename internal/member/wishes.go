@@ -12,11 +12,12 @@ import (
 
 // Wishes are what this node wants of the cluster, as its configuration and its checks say.
 type Wishes struct {
-	Weight  int                       // of the configuration
-	Domains map[string]health.Service // what checks and agents say, of each domain that is served
-	Places  []Place                   // where flows of the domains end
-	Seed    [32]byte                  // of the flow hash
-	Ready   bool                      // everything is installed
+	Weight   int                       // of the configuration
+	Domains  map[string]health.Service // what checks and agents say, of each domain that is served
+	MinNodes map[string]int            // healthy nodes below which a domain's health is ignored
+	Places   []Place                   // where flows of the domains end
+	Seed     [32]byte                  // of the flow hash
+	Ready    bool                      // everything is installed
 }
 
 // Wish replaces what this node wants.
@@ -41,7 +42,9 @@ func (m *Member) wish() {
 			service.Admin = health.AdminDrain
 		}
 		verdict := service.Verdict()
-		domains[name] = ownership.Weight{Weight: verdict.Weight, Healthy: verdict.Healthy}
+		domains[name] = ownership.Weight{
+			Weight: verdict.Weight, Healthy: verdict.Healthy, MinNodes: max(1, m.wishes.MinNodes[name]),
+		}
 		if !verdict.Healthy {
 			sick[name+": "+verdict.Reason] = true
 		}
