@@ -30,6 +30,9 @@ var (
 var binaries string
 
 func TestMain(m *testing.M) {
+	if code, yes := played(); yes {
+		os.Exit(code)
+	}
 	dir, err := os.MkdirTemp("", "lb-e2e-")
 	if err == nil {
 		err = buildInto(dir)

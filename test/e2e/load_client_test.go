@@ -1,0 +1,361 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// clientOptions say how much to do; half of everything is IPv6.
+type clientOptions struct {
+	VIPs  []netip.Addr
+	Port  uint16
+	Held  int           // connections that live through everything
+	Every time.Duration // between two lines on each of them
+	Rate  int           // new connections a second
+	Flows int           // of datagrams that live through everything; a tenth as many new ones begin each second
+}
+
+// patience is how long the client waits before it calls a connection broken.
+const patience = 20 * time.Second
+
+// stalled is a wait that people notice, and as long as a lost SYN takes.
+const stalled = time.Second
+
+// A loadClient keeps up the load and notes what goes wrong.
+type loadClient struct {
+	clientOptions
+	dialer net.Dialer
+	began  time.Time
+	sniff  *sniffer
+
+	made, exchanges, broken, stalls atomic.Int64
+	gap, slowest                    atomic.Int64 // nanoseconds
+	asked, lost, doubled, moved     atomic.Int64 // datagrams
+	mu                              sync.Mutex
+	notes                           []string
+	perNode                         map[string]int
+}
+
+// playClient connects, is ready, and keeps up the load until ctx ends.
+func playClient(ctx context.Context, text []byte, ready func()) (any, error) {
+	c := &loadClient{dialer: net.Dialer{KeepAlive: -1, Timeout: patience}, began: time.Now(), perNode: make(map[string]int)}
+	if err := json.Unmarshal(text, &c.clientOptions); err != nil {
+		return nil, err
+	}
+	var err error
+	if c.sniff, err = newSniffer(c.Port, c.note); err != nil {
+		return nil, err
+	}
+	sniffed, stop := context.WithCancel(context.Background())
+	defer stop()
+	var sniffing errgroup.Group
+	sniffing.Go(func() error { return c.sniff.run(sniffed) })
+	held, err := c.connectAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ready()
+	var traffic sync.WaitGroup
+	for _, conn := range held {
+		traffic.Go(func() { c.hold(ctx, conn) })
+	}
+	traffic.Go(func() { c.paced(ctx, c.Rate, c.visit) })
+	for i := range c.Flows {
+		traffic.Go(func() { c.flow(ctx, i, 200*time.Millisecond) })
+	}
+	traffic.Go(func() {
+		c.paced(ctx, c.Flows/10, func(i int) {
+			once, cancel := context.WithCancel(context.Background())
+			cancel()
+			c.flow(once, i, 0)
+		})
+	})
+	traffic.Wait()
+	stop()
+	if err := sniffing.Wait(); err != nil {
+		return nil, err
+	}
+	return c.report(len(held)), nil
+}
+
+// note keeps what went wrong first.
+func (c *loadClient) note(text string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.notes) < 60 {
+		c.notes = append(c.notes, fmt.Sprintf("%8.3f %s", time.Since(c.began).Seconds(), text))
+	}
+}
+
+// to is where the flow with a number goes.
+func (c *loadClient) to(number int) string {
+	return netip.AddrPortFrom(c.VIPs[number%len(c.VIPs)], c.Port).String()
+}
+
+// A visit is a connection and what it knows of its server.
+type visit struct {
+	net.Conn
+	lines *bufio.Reader
+	node  string
+}
+
+func (c *loadClient) connect(number int) (*visit, error) {
+	conn, err := c.dialer.Dial("tcp", c.to(number))
+	if err != nil {
+		return nil, err
+	}
+	return &visit{Conn: conn, lines: bufio.NewReaderSize(conn, 64)}, nil
+}
+
+// exchange sends a line and wants it back, by the same node as before.
+func (v *visit) exchange() error {
+	if err := v.SetDeadline(time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if _, err := v.Write([]byte("still there?\n")); err != nil {
+		return err
+	}
+	line, err := v.lines.ReadString('\n')
+	if err != nil {
+		return err
+	}
+	node, said, _ := strings.Cut(line, " ")
+	switch {
+	case said != "still there?\n":
+		return fmt.Errorf("%q is no answer", line)
+	case v.node != "" && v.node != node:
+		return fmt.Errorf("%s answers instead of %s", node, v.node)
+	}
+	v.node = node
+	return nil
+}
+
+// reset leaves no TIME_WAIT behind: ports are used again.
+func (v *visit) reset() {
+	_ = v.Conn.(*net.TCPConn).SetLinger(0)
+	v.Close()
+}
+
+// connectAll makes the connections that stay.
+func (c *loadClient) connectAll(ctx context.Context) ([]*visit, error) {
+	held := make([]*visit, c.Held)
+	group, _ := errgroup.WithContext(ctx)
+	group.SetLimit(128)
+	for i := range held {
+		group.Go(func() (err error) {
+			if held[i], err = c.connect(i); err == nil {
+				err = held[i].exchange()
+			}
+			return err
+		})
+	}
+	return held, group.Wait()
+}
+
+// hold exchanges lines until ctx ends, and one more then: what broke unnoticed is noticed at the end.
+func (c *loadClient) hold(ctx context.Context, v *visit) {
+	defer v.reset()
+	sometime := func(within time.Duration) <-chan time.Time { return time.After(rand.N(within)) }
+	next := sometime(c.Every)
+	for {
+		select {
+		case <-ctx.Done():
+			<-sometime(time.Duration(c.Held) * time.Second / 4000) // not all of them at once
+			c.timed("held connection", v, v.exchange)
+			return
+		case <-next:
+		}
+		if !c.timed("held connection", v, v.exchange) {
+			return
+		}
+		next = time.After(c.Every)
+	}
+}
+
+// timed does something that must work, and not take long.
+func (c *loadClient) timed(what string, v *visit, do func() error) bool {
+	start := time.Now()
+	err := do()
+	took := time.Since(start)
+	c.exchanges.Add(1)
+	highest(&c.gap, took)
+	if took > stalled {
+		c.stalls.Add(1)
+	}
+	if err != nil || took > stalled {
+		c.note(fmt.Sprintf("%s %s of %s: after %s: %v", what, v.LocalAddr(), v.node, took.Round(time.Millisecond), err))
+	}
+	if err != nil {
+		c.broken.Add(1)
+	}
+	return err == nil
+}
+
+func highest(of *atomic.Int64, took time.Duration) {
+	for {
+		before := of.Load()
+		if int64(took) <= before || of.CompareAndSwap(before, int64(took)) {
+			return
+		}
+	}
+}
+
+// paced starts do so many times a second until ctx ends, and waits for what it started.
+func (c *loadClient) paced(ctx context.Context, rate int, do func(number int)) {
+	var all sync.WaitGroup
+	defer all.Wait()
+	const tick = 10 * time.Millisecond
+	start := time.Now()
+	ticks := time.NewTicker(tick)
+	defer ticks.Stop()
+	started := 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks.C:
+		}
+		for due := int(time.Since(start).Seconds() * float64(rate)); started < due; started++ {
+			all.Go(func() { do(started) })
+		}
+	}
+}
+
+// visit makes a connection, talks, and closes it; every second one in the quick way.
+func (c *loadClient) visit(number int) {
+	start := time.Now()
+	v, err := c.connect(number)
+	took := time.Since(start)
+	c.made.Add(1)
+	highest(&c.slowest, took)
+	if took > stalled {
+		c.stalls.Add(1)
+	}
+	if err != nil || took > stalled {
+		c.note(fmt.Sprintf("new connection: after %s: %v", took.Round(time.Millisecond), err))
+	}
+	if err != nil {
+		c.broken.Add(1)
+		return
+	}
+	defer v.reset()
+	for range 2 {
+		if !c.timed("new connection", v, v.exchange) {
+			return
+		}
+	}
+	c.mu.Lock()
+	c.perNode[v.node]++
+	c.mu.Unlock()
+	if number/2%2 == 0 {
+		c.closeInOrder(v)
+	}
+}
+
+// closeInOrder sends a FIN and waits for the server's.
+func (c *loadClient) closeInOrder(v *visit) {
+	err := v.Conn.(*net.TCPConn).CloseWrite()
+	if err == nil {
+		if _, err = v.lines.ReadByte(); err == nil {
+			err = errors.New("more than was asked for")
+		}
+	}
+	if err == nil || err.Error() != "EOF" {
+		c.broken.Add(1)
+		c.note(fmt.Sprintf("close %s of %s: %v", v.LocalAddr(), v.node, err))
+	}
+	v.Close()
+}
+
+// flow asks by datagrams until ctx ends, at least once.
+func (c *loadClient) flow(ctx context.Context, number int, every time.Duration) {
+	conn, err := c.dialer.Dial("udp", c.to(number))
+	if err != nil {
+		c.note(fmt.Sprintf("datagrams: %v", err))
+		c.lost.Add(1)
+		return
+	}
+	defer conn.Close()
+	node := ""
+	for i := 0; i == 0 || ctx.Err() == nil; i++ {
+		node = c.ask(conn, i, node)
+		select {
+		case <-ctx.Done():
+		case <-time.After(every):
+		}
+	}
+	c.leftovers(conn)
+}
+
+// ask sends a datagram and waits for its answer; others that come are duplicates.
+func (c *loadClient) ask(conn net.Conn, number int, before string) (node string) {
+	c.asked.Add(1)
+	question := fmt.Sprintf("question %d", number)
+	_ = conn.SetDeadline(time.Now().Add(stalled))
+	_, err := conn.Write([]byte(question))
+	buffer := make([]byte, 64)
+	for err == nil {
+		var n int
+		if n, err = conn.Read(buffer); err != nil {
+			break
+		}
+		node, answered, _ := strings.Cut(string(buffer[:n]), " ")
+		if answered != question {
+			c.doubled.Add(1)
+			c.note(fmt.Sprintf("datagram from %s: %s again, by %s", conn.LocalAddr(), answered, node))
+			continue
+		}
+		if before != "" && node != before {
+			c.moved.Add(1)
+			c.note(fmt.Sprintf("datagrams from %s: %s answers instead of %s", conn.LocalAddr(), node, before))
+		}
+		return node
+	}
+	c.lost.Add(1)
+	c.note(fmt.Sprintf("datagram from %s: number %d: %v", conn.LocalAddr(), number, err))
+	return before
+}
+
+// leftovers counts answers that come when all were there.
+func (c *loadClient) leftovers(conn net.Conn) {
+	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	buffer := make([]byte, 64)
+	for {
+		n, err := conn.Read(buffer)
+		if err != nil {
+			return
+		}
+		c.doubled.Add(1)
+		c.note(fmt.Sprintf("datagram from %s: %s at the end", conn.LocalAddr(), buffer[:n]))
+	}
+}
+
+func (c *loadClient) report(held int) report {
+	s := c.sniff
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return report{
+		Connections: held + int(c.made.Load()), Held: held, Made: int(c.made.Load()), Exchanges: int(c.exchanges.Load()),
+		Broken: int(c.broken.Load()), StalledOver1s: int(c.stalls.Load()),
+		LongestGapMS: milliseconds(&c.gap), SlowestConnectMS: milliseconds(&c.slowest),
+		Handshakes: len(s.syns), DuplicateSynAcks: s.doubled, SynRetransmits: s.resent, SynAckRetransmits: s.answered, Resets: s.resets,
+		Datagrams: int(c.asked.Load()), DatagramsLost: int(c.lost.Load()), DatagramsDoubled: int(c.doubled.Load()), DatagramsMoved: int(c.moved.Load()),
+		Seconds: time.Since(c.began).Seconds(), PerNode: c.perNode, Notes: c.notes,
+	}
+}
+
+func milliseconds(of *atomic.Int64) float64 {
+	return float64(of.Load()/1000) / 1000
+}
