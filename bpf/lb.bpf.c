@@ -10,6 +10,7 @@
 #include "include/arp_ndp.h"
 #include "include/common.h"
 #include "include/count.h"
+#include "include/decide.h"
 #include "include/flow.h"
 #include "include/fragment.h"
 #include "include/guard.h"
@@ -44,17 +45,6 @@ ALWAYS_INLINE void trace_flow(const struct packet *pkt, const struct flow *flow,
 		traced.flags |= TRACE_LATER_FRAGMENT;
 }
 
-/* What decides who owns a packet of a VIP. */
-enum question {
-	ASK_SERVICE, /* a flow: the service that names it, else the VIP's rule */
-	ASK_ECHO, /* its sender alone */
-	ASK_UNNAMED, /* its sender alone, unless the VIP drops what no service names */
-	ASK_ERROR, /* the flow that an ICMP error quotes */
-	ASK_ECHO_ERROR, /* the client of a quoted echo reply */
-	ASK_FIRST_FRAGMENT, /* what was decided about the first fragment */
-	ASK_NOBODY, /* every node may take it: it is never answered */
-};
-
 /* An ICMP message to a VIP: errors are about the flow they quote, the rest about its sender. */
 ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur,
 				       const struct packet *pkt, struct flow *flow)
@@ -74,17 +64,6 @@ ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur,
 	return flow->protocol == pkt->protocol ? ASK_ECHO_ERROR : ASK_ERROR;
 }
 
-/* What a segment says of itself, if there is enough of it. */
-ALWAYS_INLINE void read_flags(struct xdp_md *ctx, const struct ports *ports, struct flow *flow)
-{
-	const __u8 *flags = (const __u8 *)ports + TCP_FLAGS_OFFSET;
-
-	if ((void *)(flags + 1) > (void *)(long)ctx->data_end)
-		return;
-	flow->tcp_flags = *flags;
-	flow->l4 = (void *)ports - (void *)(long)ctx->data;
-}
-
 /* The rest of a packet for a VIP, and what its owner follows from. */
 ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
 				       struct flow *flow)
@@ -102,8 +81,7 @@ ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, s
 			return ASK_UNNAMED;
 		flow->src_port = bpf_ntohs(ports->src);
 		flow->dst_port = bpf_ntohs(ports->dst);
-		if (pkt->protocol == PROTO_TCP)
-			read_flags(ctx, ports, flow);
+		flow->l4 = (void *)ports - (void *)(long)ctx->data;
 		return ASK_SERVICE;
 	}
 	if (pkt->protocol == (pkt->ethertype == ETHERTYPE_IPV4 ? PROTO_ICMP : PROTO_ICMPV6))
@@ -111,149 +89,10 @@ ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, s
 	return ASK_SERVICE;
 }
 
-ALWAYS_INLINE enum reason reason_mine(enum question question)
-{
-	return question == ASK_SERVICE	 ? REASON_ACCEPTED
-	       : question == ASK_ECHO	 ? REASON_ECHO_ACCEPTED
-	       : question == ASK_UNNAMED ? REASON_UNNAMED_ACCEPTED
-					 : REASON_ERROR_ACCEPTED;
-}
-
-ALWAYS_INLINE enum reason reason_others(enum question question)
-{
-	return question == ASK_SERVICE	 ? REASON_NOT_OWNER
-	       : question == ASK_ECHO	 ? REASON_ECHO_NOT_OWNER
-	       : question == ASK_UNNAMED ? REASON_UNNAMED_NOT_OWNER
-					 : REASON_ERROR_NOT_OWNER;
-}
-
-/* A SYN opens a connection; with ACK it answers one. */
-ALWAYS_INLINE int opens(const struct flow *flow)
-{
-	return (flow->tcp_flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
-}
-
-/* Whether a socket of ours has a TCP flow. */
-ALWAYS_INLINE enum sought ask_sockets(struct xdp_md *ctx, const struct packet *pkt,
-				      const struct flow *flow)
-{
-	struct seek seek = {
-		.src_hi = flow->src_hi,
-		.src_lo = flow->src_lo,
-		.vip_hi = pkt->dst_hi,
-		.vip_lo = pkt->dst_lo,
-		.src_port = flow->src_port,
-		.dst_port = flow->dst_port,
-		.l3 = pkt->l3,
-		.l4 = flow->l4,
-		.v4 = pkt->ethertype == ETHERTYPE_IPV4,
-	};
-	enum sought sought = seek_socket(ctx, &seek);
-
-	if (tracing)
-		traced.flags |=
-			TRACE_ASKED | (sought == SOUGHT_FLOW	   ? TRACE_SOCKET
-				       : sought == SOUGHT_LISTENER ? TRACE_LISTENER
-				       : sought == SOUGHT_COOKIE   ? TRACE_LISTENER | TRACE_COOKIE
-								   : 0);
-	return sought;
-}
-
-/* Whether UDP of a bucket that moves is ours. */
-ALWAYS_INLINE int keep_udp(const struct packet *pkt, const struct flow *flow, __u32 all)
-{
-	struct udp_flow key = {
-		.src_hi = flow->src_hi,
-		.src_lo = flow->src_lo,
-		.dst_hi = pkt->dst_hi,
-		.dst_lo = pkt->dst_lo,
-		.src_port = flow->src_port,
-		.dst_port = flow->dst_port,
-	};
-
-	return note_udp(&key, all);
-}
-
-/* TCP that opens nothing, where the bucket alone does not tell whose it is. */
-ALWAYS_INLINE int is_for_sockets(enum verb verb, __u32 flags, int direct, int over)
-{
-	return flags & (BUCKET_MAYBE_LOCAL | BUCKET_CONTESTED) || verb == VERB_DELEGATE ||
-	       (direct && verb != VERB_ACCEPT) || (over && (direct || verb == VERB_ACCEPT));
-}
-
-/* UDP of a bucket whose UDP we decide about, whoever has its TCP. */
-ALWAYS_INLINE enum reason decide_udp(struct packet *pkt, const struct flow *flow, __u64 word,
-				     enum question question, int over)
-{
-	int is_error = question == ASK_ERROR;
-
-	if (over)
-		return is_error ? REASON_ERROR_NOT_OWNER : REASON_LAPSED;
-	if (keep_udp(pkt, flow, flags_of(word) & BUCKET_UDP_NOTED && !is_error))
-		return is_error ? REASON_ERROR_ACCEPTED : REASON_UDP_KEPT;
-	if (is_error)
-		return REASON_ERROR_NOT_OWNER;
-	if (verb_of(word) != VERB_ACCEPT && find_next_hop(target_of(word), pkt))
-		return REASON_DELEGATED;
-	return REASON_UDP_KEPT;
-}
-
-/*
- * What a bucket's word makes of a packet. A frame to our own MAC was sent on to us by the bucket's
- * holder, or is for nobody else anyway: it is never sent on, and is ours unless it belongs to a
- * connection that we do not have.
- */
-ALWAYS_INLINE enum reason decide(struct xdp_md *ctx, enum question question, struct packet *pkt,
-				 const struct flow *flow, __u64 word, int direct)
-{
-	int is_error = question == ASK_ERROR;
-	int is_flow = is_error || question == ASK_SERVICE || question == ASK_UNNAMED;
-	int is_udp = is_flow && flow->protocol == PROTO_UDP;
-	int is_tcp = is_flow && flow->protocol == PROTO_TCP;
-	enum verb verb = verb_of(word);
-	__u32 flags = flags_of(word);
-	enum sought sought;
-	int over;
-
-	if (verb == VERB_IGNORE && !flags && !direct)
-		return reason_others(question);
-	over = lease_over();
-	if (tracing && over)
-		traced.flags |= TRACE_LAPSED;
-	if (tracing && is_tcp && opens(flow))
-		traced.flags |= TRACE_OPENS;
-	if (is_tcp && !opens(flow) && is_for_sockets(verb, flags, direct, over)) {
-		sought = ask_sockets(ctx, pkt, flow);
-		if (sought == SOUGHT_FLOW)
-			return direct	  ? REASON_DIRECT
-			       : is_error ? REASON_ERROR_ACCEPTED
-					  : REASON_SOCKET_ACCEPTED;
-		if (sought == SOUGHT_COOKIE)
-			return REASON_COOKIE_ACCEPTED;
-		if (!is_error && (direct || verb == VERB_ACCEPT))
-			return over ? REASON_LAPSED : REASON_UNKNOWN_FLOW;
-	}
-	if (direct)
-		return over && !is_error ? REASON_LAPSED : REASON_DIRECT;
-	if (is_udp && flags & (BUCKET_UDP_NOTED | BUCKET_UDP_KEPT))
-		return decide_udp(pkt, flow, word, question, over);
-	if (verb != VERB_ACCEPT && verb != VERB_DELEGATE)
-		return verb == VERB_IGNORE ? reason_others(question) : REASON_NO_OWNER;
-	if (over)
-		return is_error ? REASON_ERROR_NOT_OWNER : REASON_LAPSED;
-	if (is_udp && !is_error && flags & BUCKET_UDP_AWAY)
-		return REASON_UDP_AWAY;
-	if (verb == VERB_DELEGATE && is_error)
-		return REASON_ERROR_NOT_OWNER;
-	if (verb == VERB_DELEGATE && (is_tcp || is_udp) && find_next_hop(target_of(word), pkt))
-		return REASON_DELEGATED;
-	return reason_mine(question);
-}
-
-/* The verdict by the bucket of the service or of the sender. */
-ALWAYS_INLINE enum reason ask_bucket(struct xdp_md *ctx, enum question question, struct packet *pkt,
-				     const struct flow *flow, struct vip *vip, __u64 published,
-				     int direct, __u32 *scope)
+/* The outcome by the bucket of the service or of the sender. */
+ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const struct packet *pkt,
+			       const struct flow *flow, struct vip *vip, __u64 published,
+			       int direct, __u32 *scope)
 {
 	struct service *service = NULL;
 	__u64 word;
@@ -277,23 +116,23 @@ ALWAYS_INLINE enum reason ask_bucket(struct xdp_md *ctx, enum question question,
 }
 
 /* An IP packet for a VIP, its fixed header parsed. */
-ALWAYS_INLINE enum reason handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
-				     struct vip *vip, __u64 published, int direct, __u32 *scope)
+ALWAYS_INLINE __u32 handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
+			       struct vip *vip, __u64 published, int direct, __u32 *scope)
 {
 	struct flow flow = {.src_hi = pkt->src_hi, .src_lo = pkt->src_lo};
 	enum question question = parse_rest(ctx, cur, pkt, &flow);
-	enum reason reason;
+	__u32 outcome;
 
 	trace_flow(pkt, &flow, vip->scope, TRACE_VIP | (direct ? TRACE_DIRECT : 0));
 	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
-		reason = follow_fragment(pkt, direct, scope);
+		outcome = follow_fragment(pkt, direct, scope);
 	else if (UNLIKELY(question == ASK_NOBODY))
-		reason = REASON_ERROR_UNKNOWN;
+		outcome = REASON_ERROR_UNKNOWN;
 	else
-		reason = ask_bucket(ctx, question, pkt, &flow, vip, published, direct, scope);
+		outcome = ask_bucket(ctx, question, pkt, &flow, vip, published, direct, scope);
 	if (UNLIKELY(pkt->first_fragment))
-		remember_fragment(pkt, *scope, reason);
-	return reason;
+		remember_fragment(pkt, *scope, outcome);
+	return outcome;
 }
 
 ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
@@ -306,11 +145,11 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	struct vip *vip;
 	enum addressee to;
 	enum reason reason;
+	__u32 outcome;
 
 	if (parse_ethernet(&cur, &pkt))
 		return REASON_UNPARSED;
 	l3 = cur.pos;
-	pkt.l3 = l3 - (void *)eth;
 	if (pkt.ethertype == ETHERTYPE_IPV4) {
 		if (parse_ipv4(&cur, &pkt))
 			return REASON_UNPARSED;
@@ -340,11 +179,12 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	to = addressee(eth, vip);
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
-	reason = handle_vip(ctx, &cur, &pkt, vip, published, to == TO_US, scope);
+	outcome = handle_vip(ctx, &cur, &pkt, vip, published, to == TO_US, scope);
+	reason = reason_of(outcome);
 	if (verdict_of(reason) == XDP_PASS)
 		set_destination(eth, vip);
-	else if (reason == REASON_DELEGATED)
-		send_on(eth, &pkt, vip);
+	else if (UNLIKELY(reason == REASON_DELEGATED))
+		send_on(eth, next_node(outcome), vip);
 	return reason;
 }
 

@@ -11,8 +11,7 @@ struct flow {
 	__u16 src_port;
 	__u16 dst_port;
 	__u8 protocol;
-	__u8 tcp_flags; /* 0 when the packet is not of the flow itself, or is cut short */
-	__u16 l4; /* offset of the TCP header those were in; 0: none */
+	__u16 l4; /* offset of the transport header; 0 when the packet is not of the flow itself */
 };
 
 /*

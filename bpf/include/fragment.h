@@ -3,7 +3,7 @@
 #pragma once
 
 #include "count.h"
-#include "transition.h"
+#include "decide.h"
 
 /* As long as the stack keeps the parts of a datagram: net.ipv4.ipfrag_time. */
 #define FRAGMENT_NS 30000000000ULL
@@ -20,9 +20,9 @@ ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *k
 	key->protocol = pkt->ethertype == ETHERTYPE_IPV6 ? PROTO_FRAGMENT : pkt->protocol;
 }
 
-ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, enum reason reason)
+ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, __u32 outcome)
 {
-	int verdict = verdict_of(reason);
+	int verdict = verdict_of(reason_of(outcome));
 	struct fragment_key key;
 	struct fragment value = {
 		.seen_ns = bpf_ktime_get_coarse_ns(),
@@ -30,14 +30,14 @@ ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, enum
 		.outcome = verdict == XDP_PASS	 ? FRAGMENT_ACCEPTED
 			   : verdict == XDP_DROP ? FRAGMENT_DROPPED
 						 : FRAGMENT_DELEGATED,
-		.target = pkt->target,
+		.target = next_node(outcome),
 	};
 
 	fragment_key(pkt, &key);
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 
-ALWAYS_INLINE enum reason follow_fragment(struct packet *pkt, int direct, __u32 *scope)
+ALWAYS_INLINE __u32 follow_fragment(const struct packet *pkt, int direct, __u32 *scope)
 {
 	struct fragment_key key;
 	struct fragment *first;
@@ -52,7 +52,7 @@ ALWAYS_INLINE enum reason follow_fragment(struct packet *pkt, int direct, __u32 
 	/* what is sent on to us also came to all, when we dropped it */
 	if (direct)
 		return REASON_DIRECT;
-	if (first->outcome == FRAGMENT_DELEGATED && find_next_hop(first->target, pkt))
-		return REASON_DELEGATED;
+	if (first->outcome == FRAGMENT_DELEGATED && find_node(first->target))
+		return OUTCOME(REASON_DELEGATED, first->target);
 	return REASON_FRAGMENT_NOT_OWNER;
 }

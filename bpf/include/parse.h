@@ -35,12 +35,9 @@ struct packet {
 	__u32 fragment_id;
 	__u16 ethertype;
 	__u16 vlan; /* outermost tag, 0: none */
-	__u16 l3; /* offset of the IP header */
 	__u8 protocol; /* after IPv6 extension headers */
 	__u8 first_fragment;
 	__u8 later_fragment;
-	__u8 target; /* to send on to: a node's number, and its MAC */
-	__u8 next_hop[6];
 };
 
 /* The next sizeof(*to) bytes as *to, or a jump to where a short packet goes. */

@@ -15,7 +15,7 @@
 enum tcp_flags { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
 enum tcp_state { TCP_LISTEN = 10 };
 
-/* A TCP flow to be found among the sockets. */
+/* A flow to be found: TCP's among the sockets, UDP's among those that were noted. */
 struct seek {
 	__u64 src_hi;
 	__u64 src_lo;
@@ -23,38 +23,39 @@ struct seek {
 	__u64 vip_lo;
 	__u16 src_port;
 	__u16 dst_port;
-	__u16 l3; /* offset of the IP header */
-	__u16 l4; /* of the TCP header; 0 when the packet has none, as in an ICMP error */
-	__u8 v4;
-	__u8 pad[7];
+	__u16 l4; /* offset of the transport header; 0 when there is none, as in an ICMP error */
+	__u8 protocol;
+	__u8 pad;
 };
+
+/* A SYN opens a connection; with ACK it answers one. A segment that is cut short opens nothing. */
+ALWAYS_INLINE int opens(struct xdp_md *ctx, const struct seek *seek)
+{
+	__u8 flags = 0;
+
+	if (!seek->l4 || bpf_xdp_load_bytes(ctx, seek->l4 + TCP_FLAGS_OFFSET, &flags, 1))
+		return 0;
+	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+}
 
 enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };
 
 /* Whether the segment is the answer to a SYN cookie that the listener gave. */
-ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, struct bpf_sock *listener)
+ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, void *ip, int is_ipv4,
+			     struct bpf_sock *listener)
 {
-	union {
-		struct ipv4 v4;
-		struct ipv6 v6;
-	} ip = {};
-	__u8 tcp[60] = {};
-	__u32 length;
+	struct tcp *tcp = (void *)(long)ctx->data + (seek->l4 & (2 * MAX_HEADERS - 1));
+	struct ipv4 *v4 = ip;
+	struct ipv6 *v6 = ip;
 
-	if (!seek->l4 || bpf_xdp_load_bytes(ctx, seek->l4, tcp, 20) ||
-	    bpf_xdp_load_bytes(ctx, seek->l3, &ip, seek->v4 ? sizeof(ip.v4) : sizeof(ip.v6)))
+	if (!seek->l4 || (void *)(tcp + 1) > (void *)(long)ctx->data_end)
 		return 0;
-	length = tcp[12] >> 4 << 2;
-	/* each bound of the very register that is passed, as in sample() */
-	barrier_var(length);
-	if (length < 20)
-		return 0;
-	barrier_var(length);
-	if (length > sizeof(tcp) || bpf_xdp_load_bytes(ctx, seek->l4, tcp, length))
-		return 0;
-	if (seek->v4)
-		return !bpf_tcp_check_syncookie(listener, &ip, sizeof(ip.v4), (void *)tcp, length);
-	return !bpf_tcp_check_syncookie(listener, &ip, sizeof(ip.v6), (void *)tcp, length);
+	if (is_ipv4)
+		return (void *)(v4 + 1) <= (void *)(long)ctx->data_end &&
+		       !bpf_tcp_check_syncookie(listener, v4, sizeof(*v4), (void *)tcp,
+						sizeof(*tcp));
+	return (void *)(v6 + 1) <= (void *)(long)ctx->data_end &&
+	       !bpf_tcp_check_syncookie(listener, v6, sizeof(*v6), (void *)tcp, sizeof(*tcp));
 }
 
 /* Asks the kernel's sockets, enum sought. A function of its own, like walk_extensions. */
@@ -63,10 +64,14 @@ __attribute__((noinline)) int seek_socket(struct xdp_md *ctx, struct seek *seek)
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
 	int sought = SOUGHT_FLOW;
+	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct packet pkt = {};
+	int is_ipv4;
 
-	if (!seek)
+	if (!seek || parse_ethernet(&cur, &pkt))
 		return SOUGHT_NOTHING;
-	if (seek->v4) {
+	is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4;
+	if (is_ipv4) {
 		tuple.ipv4.saddr = bpf_htonl(seek->src_lo);
 		tuple.ipv4.daddr = bpf_htonl(seek->vip_lo);
 		tuple.ipv4.sport = bpf_htons(seek->src_port);
@@ -88,24 +93,27 @@ __attribute__((noinline)) int seek_socket(struct xdp_md *ctx, struct seek *seek)
 	if (!socket)
 		return SOUGHT_NOTHING;
 	if (socket->state == TCP_LISTEN)
-		sought = has_cookie(ctx, seek, socket) ? SOUGHT_COOKIE : SOUGHT_LISTENER;
+		sought = has_cookie(ctx, seek, cur.pos, is_ipv4, socket) ? SOUGHT_COOKIE
+									 : SOUGHT_LISTENER;
 	bpf_sk_release(socket);
 	return sought;
 }
 
 /* Whether a UDP flow was noted and not silent for too long; notes what goes on, and all if told. */
-__attribute__((noinline)) int note_udp(struct udp_flow *flow, __u32 all)
+ALWAYS_INLINE int keep_udp(const struct seek *seek, int all)
 {
+	struct udp_flow key = {
+		.src_hi = seek->src_hi,
+		.src_lo = seek->src_lo,
+		.dst_hi = seek->vip_hi,
+		.dst_lo = seek->vip_lo,
+		.src_port = seek->src_port,
+		.dst_port = seek->dst_port,
+	};
 	struct udp_seen now = {.seen_ns = bpf_ktime_get_coarse_ns()};
-	struct udp_seen *before;
-	struct udp_flow key;
-	int known;
+	struct udp_seen *before = bpf_map_lookup_elem(&flows, &key);
+	int known = before && now.seen_ns - before->seen_ns <= UDP_IDLE_NS;
 
-	if (!flow)
-		return 0;
-	key = *flow; /* 6.1 takes no key from a caller's stack */
-	before = bpf_map_lookup_elem(&flows, &key);
-	known = before && now.seen_ns - before->seen_ns <= UDP_IDLE_NS;
 	if (tracing)
 		return known || all;
 	if (known)
@@ -115,21 +123,22 @@ __attribute__((noinline)) int note_udp(struct udp_flow *flow, __u32 all)
 	return known || all;
 }
 
-/* The MAC of a node to send to; 0 when it is not known. */
-ALWAYS_INLINE int find_next_hop(__u32 number, struct packet *pkt)
+/* The node to send to, or NULL while its MAC is not known. */
+ALWAYS_INLINE struct node *find_node(__u32 number)
 {
 	struct node *node = bpf_map_lookup_elem(&nodes, &number);
 
 	if (!node || !(*(__u16 *)node->mac | *(__u16 *)(node->mac + 2) | *(__u16 *)(node->mac + 4)))
-		return 0;
-	copy_mac(pkt->next_hop, node->mac);
-	pkt->target = number;
-	return 1;
+		return NULL;
+	return node;
 }
 
 /* A frame goes on as it is, but from our own MAC: the shared one is never a source. */
-ALWAYS_INLINE void send_on(struct eth *eth, const struct packet *pkt, const struct vip *vip)
+ALWAYS_INLINE void send_on(struct eth *eth, __u32 number, const struct vip *vip)
 {
-	copy_mac(eth->dst, pkt->next_hop);
+	struct node *node = find_node(number);
+
+	if (node)
+		copy_mac(eth->dst, node->mac);
 	copy_mac(eth->src, vip->own_mac);
 }

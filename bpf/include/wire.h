@@ -74,7 +74,18 @@ struct ports { /* the start of TCP and UDP alike */
 	__be16 dst;
 };
 
-enum tcp_offsets { TCP_FLAGS_OFFSET = 13 }; /* RFC 9293 section 3.1 */
+struct tcp { /* RFC 9293 section 3.1, without options */
+	struct ports ports;
+	__be32 sequence;
+	__be32 acknowledgment;
+	__u8 offset;
+	__u8 flags;
+	__be16 window;
+	__be16 checksum;
+	__be16 urgent;
+};
+
+enum tcp_offsets { TCP_FLAGS_OFFSET = 13 };
 
 struct icmp { /* RFC 792, RFC 4443 */
 	__u8 type;
@@ -132,5 +143,7 @@ enum neighbor_option { OPTION_SOURCE_LINK = 1, OPTION_TARGET_LINK = 2 };
 _Static_assert(sizeof(struct eth) == 14, "IEEE 802.3");
 _Static_assert(sizeof(struct ipv4) == 20, "RFC 791");
 _Static_assert(sizeof(struct ipv6) == 40, "RFC 8200");
+_Static_assert(sizeof(struct tcp) == 20, "RFC 9293");
+_Static_assert(__builtin_offsetof(struct tcp, flags) == TCP_FLAGS_OFFSET, "");
 _Static_assert(sizeof(struct arp) == 28, "RFC 826");
 _Static_assert(sizeof(struct neighbor) == 24, "RFC 4861");

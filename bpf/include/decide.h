@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * What a bucket's word makes of a packet: at once where it says accept or ignore and nothing else,
+ * otherwise in a function of its own, so that buckets at rest do not pay for those that move.
+ */
+#pragma once
+
+#include "lease.h"
+#include "local.h"
+#include "transition.h"
+
+/* What decides who owns a packet of a VIP. */
+enum question {
+	ASK_SERVICE, /* a flow: the service that names it, else the VIP's rule */
+	ASK_ECHO, /* its sender alone */
+	ASK_UNNAMED, /* its sender alone, unless the VIP drops what no service names */
+	ASK_ERROR, /* the flow that an ICMP error quotes */
+	ASK_ECHO_ERROR, /* the client of a quoted echo reply */
+	ASK_FIRST_FRAGMENT, /* what was decided about the first fragment */
+	ASK_NOBODY, /* every node may take it: it is never answered */
+};
+
+/* A reason and, where the packet is sent on, the node that is to have it. */
+#define OUTCOME(reason, target) ((reason) | (target) << 8)
+
+ALWAYS_INLINE enum reason reason_of(__u32 outcome)
+{
+	return outcome & 0xff;
+}
+
+ALWAYS_INLINE __u32 next_node(__u32 outcome)
+{
+	return outcome >> 8;
+}
+
+ALWAYS_INLINE enum reason reason_mine(enum question question)
+{
+	return question == ASK_SERVICE	 ? REASON_ACCEPTED
+	       : question == ASK_ECHO	 ? REASON_ECHO_ACCEPTED
+	       : question == ASK_UNNAMED ? REASON_UNNAMED_ACCEPTED
+					 : REASON_ERROR_ACCEPTED;
+}
+
+ALWAYS_INLINE enum reason reason_others(enum question question)
+{
+	return question == ASK_SERVICE	 ? REASON_NOT_OWNER
+	       : question == ASK_ECHO	 ? REASON_ECHO_NOT_OWNER
+	       : question == ASK_UNNAMED ? REASON_UNNAMED_NOT_OWNER
+					 : REASON_ERROR_NOT_OWNER;
+}
+
+/* A packet whose bucket does not decide alone. */
+struct moving {
+	struct seek seek;
+	__u64 word;
+	__u8 question; /* enum question */
+	__u8 direct; /* sent to our own MAC */
+	__u8 pad[6];
+};
+
+/* Whether a socket of ours has a TCP flow. */
+ALWAYS_INLINE enum sought ask_sockets(struct xdp_md *ctx, struct seek *seek)
+{
+	enum sought sought = seek_socket(ctx, seek);
+
+	if (tracing)
+		traced.flags |=
+			TRACE_ASKED | (sought == SOUGHT_FLOW	   ? TRACE_SOCKET
+				       : sought == SOUGHT_LISTENER ? TRACE_LISTENER
+				       : sought == SOUGHT_COOKIE   ? TRACE_LISTENER | TRACE_COOKIE
+								   : 0);
+	return sought;
+}
+
+/* TCP that opens nothing, where the bucket alone does not tell whose it is. */
+ALWAYS_INLINE int is_for_sockets(enum verb verb, __u32 flags, int direct, int over)
+{
+	return flags & (BUCKET_MAYBE_LOCAL | BUCKET_CONTESTED) || verb == VERB_DELEGATE ||
+	       (direct && verb != VERB_ACCEPT) || (over && (direct || verb == VERB_ACCEPT));
+}
+
+/* UDP of a bucket whose UDP we decide about, whoever has its TCP. */
+ALWAYS_INLINE __u32 decide_udp(const struct moving *packet, int over)
+{
+	__u32 target = target_of(packet->word);
+	int is_error = packet->question == ASK_ERROR;
+
+	if (over)
+		return is_error ? REASON_ERROR_NOT_OWNER : REASON_LAPSED;
+	if (keep_udp(&packet->seek, flags_of(packet->word) & BUCKET_UDP_NOTED && !is_error))
+		return is_error ? REASON_ERROR_ACCEPTED : REASON_UDP_KEPT;
+	if (is_error)
+		return REASON_ERROR_NOT_OWNER;
+	if (verb_of(packet->word) != VERB_ACCEPT && find_node(target))
+		return OUTCOME(REASON_DELEGATED, target);
+	return REASON_UDP_KEPT;
+}
+
+/*
+ * The whole of the rules. A frame to our own MAC was sent on to us by the bucket's holder, or is
+ * for nobody else anyway: it is never sent on, and is ours unless it belongs to a connection that
+ * we do not have.
+ */
+__attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *packet)
+{
+	enum question question;
+	int is_error, is_flow, is_udp, is_tcp, opening, direct, over;
+	enum sought sought;
+	enum verb verb;
+	__u32 flags;
+
+	if (!packet)
+		return REASON_NO_OWNER;
+	question = packet->question;
+	direct = packet->direct;
+	verb = verb_of(packet->word);
+	flags = flags_of(packet->word);
+	is_error = question == ASK_ERROR;
+	is_flow = is_error || question == ASK_SERVICE || question == ASK_UNNAMED;
+	is_udp = is_flow && packet->seek.protocol == PROTO_UDP;
+	is_tcp = is_flow && packet->seek.protocol == PROTO_TCP;
+	opening = is_tcp && opens(ctx, &packet->seek);
+	over = lease_over();
+	if (tracing && over)
+		traced.flags |= TRACE_LAPSED;
+	if (tracing && opening)
+		traced.flags |= TRACE_OPENS;
+	if (verb == VERB_IGNORE && !flags && !direct)
+		return reason_others(question);
+	if (is_tcp && !opening && is_for_sockets(verb, flags, direct, over)) {
+		sought = ask_sockets(ctx, &packet->seek);
+		if (sought == SOUGHT_FLOW)
+			return direct	  ? REASON_DIRECT
+			       : is_error ? REASON_ERROR_ACCEPTED
+					  : REASON_SOCKET_ACCEPTED;
+		if (sought == SOUGHT_COOKIE)
+			return REASON_COOKIE_ACCEPTED;
+		if (!is_error && (direct || verb == VERB_ACCEPT))
+			return over ? REASON_LAPSED : REASON_UNKNOWN_FLOW;
+	}
+	if (direct)
+		return over && !is_error ? REASON_LAPSED : REASON_DIRECT;
+	if (is_udp && flags & (BUCKET_UDP_NOTED | BUCKET_UDP_KEPT))
+		return decide_udp(packet, over);
+	if (verb != VERB_ACCEPT && verb != VERB_DELEGATE)
+		return verb == VERB_IGNORE ? reason_others(question) : REASON_NO_OWNER;
+	if (over)
+		return is_error ? REASON_ERROR_NOT_OWNER : REASON_LAPSED;
+	if (is_udp && !is_error && flags & BUCKET_UDP_AWAY)
+		return REASON_UDP_AWAY;
+	if (verb == VERB_DELEGATE && is_error)
+		return REASON_ERROR_NOT_OWNER;
+	if (verb == VERB_DELEGATE && (is_tcp || is_udp) && find_node(target_of(packet->word)))
+		return OUTCOME(REASON_DELEGATED, target_of(packet->word));
+	return reason_mine(question);
+}
+
+/* The outcome for a packet by its bucket's word. */
+ALWAYS_INLINE __u32 decide(struct xdp_md *ctx, enum question question, const struct packet *pkt,
+			   const struct flow *flow, __u64 word, int direct)
+{
+	__u16 state = word; /* verb and flags */
+
+	if (!tracing && !direct) {
+		if (state == VERB_IGNORE)
+			return reason_others(question);
+		if (state == VERB_ACCEPT && !lease_over())
+			return reason_mine(question);
+	}
+	struct moving packet = {
+		.seek =
+			{
+				.src_hi = flow->src_hi,
+				.src_lo = flow->src_lo,
+				.vip_hi = pkt->dst_hi,
+				.vip_lo = pkt->dst_lo,
+				.src_port = flow->src_port,
+				.dst_port = flow->dst_port,
+				.l4 = flow->l4,
+				.protocol = flow->protocol,
+			},
+		.word = word,
+		.question = question,
+		.direct = direct,
+	};
+
+	return decide_moving(ctx, &packet);
+}
