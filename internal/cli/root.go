@@ -23,7 +23,7 @@ func (a *app) root() *cobra.Command {
 		Short: "Look at and operate a node of a load-balanced cluster",
 		Long: `lbctl asks the lbd of this machine, or reads the maps in the kernel that serve its traffic.
 
-  status, vips, services, nodes, config, events
+  status, vips, services, nodes, config, events, keys
                                           ask lbd over its socket
   maps, trace, owner, drops               read the pinned maps as root, with lbd running or not
 
@@ -44,6 +44,7 @@ func (a *app) root() *cobra.Command {
 		demoCommand(a),
 		demoWebCommand(),
 		eventsCommand(a),
+		keysCommand(a),
 		completionCommand(a),
 		versionCommand(a),
 	)

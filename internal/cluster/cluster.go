@@ -141,7 +141,7 @@ func (c *Cluster) config() *memberlist.Config {
 }
 
 // ReplaceKeys sets the keys: the first encrypts, all decrypt. Peers that do not have the first one
-// yet are cut off: see AddKey, PromoteKey and DropKeys for the order.
+// yet are cut off: see Ring for the order.
 func (c *Cluster) ReplaceKeys(keys []Key) error {
 	switch {
 	case len(keys) == 0:

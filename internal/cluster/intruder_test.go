@@ -313,7 +313,7 @@ func TestKeysAreRotatedWithoutLosingAMessage(t *testing.T) {
 		}
 		n.sees(t, others...)
 	}
-	keys := []cluster.Key{old}
+	ring := cluster.Ring{Keys: []cluster.Key{old}}
 	var want []string
 	say := func(word string) {
 		t.Helper()
@@ -327,24 +327,24 @@ func TestKeysAreRotatedWithoutLosingAMessage(t *testing.T) {
 	}
 	for _, step := range []struct {
 		name string
-		do   func([]cluster.Key) ([]cluster.Key, error)
+		do   func(cluster.Ring) (cluster.Ring, error)
 	}{
-		{"add", func(k []cluster.Key) ([]cluster.Key, error) { return cluster.AddKey(k, fresh) }},
-		{"promote", cluster.PromoteKey},
-		{"drop", cluster.DropKeys},
+		{"add", func(r cluster.Ring) (cluster.Ring, error) { return r.Add(fresh) }},
+		{"use", func(r cluster.Ring) (cluster.Ring, error) { return r.Use(fresh.ID()) }},
+		{"only", func(r cluster.Ring) (cluster.Ring, error) { return r.Only(fresh.ID()) }},
 	} {
-		next, err := step.do(keys)
+		next, err := step.do(ring)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for i, n := range nodes { // one after the other, as an operator would
-			if err := n.ReplaceKeys(next); err != nil {
+			if err := n.ReplaceKeys(next.Keys); err != nil {
 				t.Fatal(err)
 			}
 			say(fmt.Sprintf("%s %d", step.name, i))
 			time.Sleep(250 * time.Millisecond) // several probes of each by each
 		}
-		keys = next
+		ring = next
 	}
 	for i, n := range nodes {
 		for _, change := range n.changed() {

@@ -31,9 +31,6 @@ func (k Key) String() string { return "cluster key" }
 // GoString hides the key.
 func (k Key) GoString() string { return "cluster key" }
 
-// encode returns the key as a key file holds it.
-func (k Key) encode() string { return base64.StdEncoding.EncodeToString(k[:]) }
-
 // ParseKeys reads the contents of a key file: one key per line, 32 bytes in base64. The first
 // one encrypts, all of them decrypt. Empty lines and lines that start with # are ignored. Errors
 // name the line and never quote it.
@@ -67,59 +64,17 @@ func ParseKeys(r io.Reader) ([]Key, error) {
 	return keys, nil
 }
 
-// ReadKeys reads a key file. It refuses one that others than its owner can read or write.
+// ReadKeys returns the keys of a key file; see ReadRing.
 func ReadKeys(path string) ([]Key, error) {
-	data, err := readSecret(path)
-	if err != nil {
-		return nil, fmt.Errorf("key file: %w", err)
-	}
-	keys, err := ParseKeys(strings.NewReader(string(data)))
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
-	}
-	return keys, nil
+	ring, err := ReadRing(path)
+	return ring.Keys, err
 }
 
-// WriteKeys replaces a key file in one step. Only its owner can read it.
-func WriteKeys(path string, keys []Key) error {
-	var text strings.Builder
-	for _, k := range keys {
-		fmt.Fprintln(&text, k.encode())
-	}
-	if err := replaceFile(path, []byte(text.String())); err != nil {
-		return fmt.Errorf("key file: %w", err)
-	}
-	return nil
-}
+// WriteKeys replaces a key file in one step; see Ring.Write.
+func WriteKeys(path string, keys []Key) error { return Ring{Keys: keys}.Write(path) }
 
-// The three steps of a rotation. Each is brought to all nodes before the next one begins; then no
-// node ever meets a message that it cannot read.
-
-// AddKey is the first step: every node learns to read the new key, none writes with it.
-func AddKey(keys []Key, key Key) ([]Key, error) {
-	if slices.Contains(keys, key) {
-		return nil, errors.New("add key: it is there already")
-	}
-	return append(slices.Clone(keys), key), nil
-}
-
-// PromoteKey is the second step: the newest, which is the last, goes first. From now on this node
-// writes with it.
-func PromoteKey(keys []Key) ([]Key, error) {
-	if len(keys) < 2 {
-		return nil, errors.New("promote key: there is only one")
-	}
-	last := len(keys) - 1
-	return slices.Concat(keys[last:], keys[:last]), nil
-}
-
-// DropKeys is the third step: all keys but the first are forgotten.
-func DropKeys(keys []Key) ([]Key, error) {
-	if len(keys) < 2 {
-		return nil, errors.New("drop keys: there is only one")
-	}
-	return slices.Clone(keys[:1]), nil
-}
+// Text returns the key as a key file holds it. It is the secret itself.
+func (k Key) Text() string { return base64.StdEncoding.EncodeToString(k[:]) }
 
 // readSecret reads a file that must be its owner's alone.
 func readSecret(path string) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,27 +77,118 @@ func TestKeysDoNotShowThemselves(t *testing.T) {
 	}
 }
 
-func TestARotationIsThreeSteps(t *testing.T) {
+func TestARotationIsThreeStepsThatCanBeRepeated(t *testing.T) {
+	old, fresh, other := cluster.GenerateKey(), cluster.GenerateKey(), cluster.GenerateKey()
+	path := filepath.Join(t.TempDir(), "cluster.key")
+	ring := cluster.Ring{Keys: []cluster.Key{old}}
+	for _, step := range []struct {
+		name string
+		do   func(cluster.Ring) (cluster.Ring, error)
+		want cluster.Ring
+	}{
+		{"add", func(r cluster.Ring) (cluster.Ring, error) { return r.Add(fresh) }, cluster.Ring{Keys: []cluster.Key{old, fresh}, Next: fresh.ID()}},
+		{"use", func(r cluster.Ring) (cluster.Ring, error) { return r.Use(fresh.ID()) }, cluster.Ring{Keys: []cluster.Key{fresh, old}, Next: fresh.ID()}},
+		{"only", func(r cluster.Ring) (cluster.Ring, error) { return r.Only(fresh.ID()) }, cluster.Ring{Keys: []cluster.Key{fresh}}},
+	} {
+		for range 2 {
+			var err error
+			if ring, err = step.do(ring); err != nil {
+				t.Fatalf("%s: %v", step.name, err)
+			}
+			if err := ring.Write(path); err != nil {
+				t.Fatal(err)
+			}
+			read, err := cluster.ReadRing(path)
+			if diff := cmp.Diff(step.want, read); diff != "" || err != nil {
+				t.Errorf("%s: %v\n%s", step.name, err, diff)
+			}
+			if step.name == "add" {
+				if _, err := ring.Add(other); err == nil {
+					t.Error("a third key was added")
+				}
+				if _, err := ring.Only(fresh.ID()); err == nil {
+					t.Error("a key that is in use was dropped")
+				}
+				if _, err := ring.Use(old.ID()); err == nil {
+					t.Error("a key that no rotation is about was used")
+				}
+			}
+		}
+	}
+	if _, err := ring.Use(old.ID()); err == nil {
+		t.Error("a key that was dropped was used")
+	}
+}
+
+// To go back to the old key is a rotation to it.
+func TestARotationIsTakenBackFromEveryStep(t *testing.T) {
 	old, fresh := cluster.GenerateKey(), cluster.GenerateKey()
-	added, err := cluster.AddKey([]cluster.Key{old}, fresh)
-	if diff := cmp.Diff([]cluster.Key{old, fresh}, added); diff != "" || err != nil {
-		t.Errorf("add: %v\n%s", err, diff)
+	for _, ring := range []cluster.Ring{
+		{Keys: []cluster.Key{old}},
+		{Keys: []cluster.Key{old, fresh}, Next: fresh.ID()},
+		{Keys: []cluster.Key{fresh, old}, Next: fresh.ID()},
+	} {
+		back, err := ring.Add(old)
+		if err == nil {
+			back, err = back.Use(old.ID())
+		}
+		if err == nil {
+			back, err = back.Only(old.ID())
+		}
+		if diff := cmp.Diff(cluster.Ring{Keys: []cluster.Key{old}}, back); diff != "" || err != nil {
+			t.Errorf("from %v: %v\n%s", ring.IDs(), err, diff)
+		}
 	}
-	promoted, err := cluster.PromoteKey(added)
-	if diff := cmp.Diff([]cluster.Key{fresh, old}, promoted); diff != "" || err != nil {
-		t.Errorf("promote: %v\n%s", err, diff)
+}
+
+func TestAKeyFileOfWhichTheNextKeyWasTakenOutHasNoRotation(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "cluster.key")
+	key := cluster.GenerateKey()
+	text := "# rotating to " + cluster.GenerateKey().ID().String() + "\n# rotating to nothing\n" + key.Text() + "\n"
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	dropped, err := cluster.DropKeys(promoted)
-	if diff := cmp.Diff([]cluster.Key{fresh}, dropped); diff != "" || err != nil {
-		t.Errorf("drop: %v\n%s", err, diff)
+	ring, err := cluster.ReadRing(path)
+	if diff := cmp.Diff(cluster.Ring{Keys: []cluster.Key{key}}, ring); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
 	}
-	if _, err := cluster.AddKey(added, fresh); err == nil {
-		t.Error("the same key was added twice")
+}
+
+func TestAKeyIsOpenedByItsBoxAlone(t *testing.T) {
+	box, err := cluster.NewBox()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := cluster.PromoteKey(dropped); err == nil {
-		t.Error("the only key was promoted")
+	other, err := cluster.NewBox()
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := cluster.DropKeys(dropped); err == nil {
-		t.Error("the only key was dropped")
+	key := cluster.GenerateKey()
+	sealed, err := cluster.SealKey(box.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := box.OpenKey(sealed); got != key || err != nil {
+		t.Errorf("another key came out, %v", err)
+	}
+	if _, err := other.OpenKey(sealed); err == nil {
+		t.Error("another box opened it")
+	}
+	for i := range sealed {
+		broken := slices.Clone(sealed)
+		broken[i] ^= 1
+		if _, err := box.OpenKey(broken); err == nil {
+			t.Errorf("byte %d of the sealed key does not matter", i)
+		}
+		if _, err := box.OpenKey(sealed[:i]); err == nil {
+			t.Errorf("%d bytes of the sealed key are enough", i)
+		}
+	}
+	again, err := cluster.SealKey(box.Public(), key)
+	if err != nil || slices.Equal(again, sealed) {
+		t.Errorf("sealed alike twice, %v", err)
+	}
+	if _, err := cluster.SealKey(make([]byte, 32), key); err == nil { // everybody knows what it shares
+		t.Error("sealed for the point of order one")
 	}
 }
