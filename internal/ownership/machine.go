@@ -270,6 +270,7 @@ func (m *Machine) peer(name string) *peer {
 	if p == nil {
 		p = &peer{Heard: m.Born}
 		m.Peers[name] = p
+		m.news[m.cfg.Name] = true // so that it knows us
 	}
 	return p
 }

@@ -42,11 +42,6 @@ func (c *quietCluster) add(name string, life uint64, expected []string) {
 	c.nodes[name] = m
 	c.tell(name, Weights{map[string]Weight{"": {1, true, 1}}})
 	c.tell(name, Ready{})
-	for _, other := range slices.Sorted(maps.Keys(c.nodes)) {
-		if other != name {
-			c.mail = append(c.mail, quietMail{name, other, m.state([]string{name})})
-		}
-	}
 }
 
 func (c *quietCluster) tell(name string, e Event) {

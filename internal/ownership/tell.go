@@ -9,7 +9,7 @@ import (
 func (m *Machine) tell() {
 	if len(m.news) > 0 {
 		state := m.state(slices.Sorted(maps.Keys(m.news)))
-		for _, name := range m.others() {
+		for _, name := range m.audience() {
 			m.send(name, state)
 		}
 		clear(m.news)
@@ -21,6 +21,14 @@ func (m *Machine) tell() {
 	if opinion := m.opinion(); !slices.Equal(opinion, m.opined) {
 		m.sendOpinion(opinion)
 	}
+}
+
+// audience is everybody who may be there: a node that was never heard of may know nobody either.
+func (m *Machine) audience() []string {
+	names := append(m.others(), m.cfg.Expected...)
+	names = slices.AppendSeq(names, maps.Keys(m.Peers))
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool { return name == m.cfg.Name })
 }
 
 // repeat says again what got no answer, and now and then everything.
