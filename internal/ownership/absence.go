@@ -118,22 +118,20 @@ func (m *Machine) back(until time.Duration) bool {
 	return true
 }
 
-// endLeave tells the peers that this node is here again.
+// endLeave tells the peers that this node is here again, from now on with everything that it says.
 func (m *Machine) endLeave() {
-	m.Leave = nil
-	number := m.number()
-	for _, name := range m.others() {
-		if m.Known.alive(name) {
-			m.send(name, Absent{m.Life, number, 0})
-		}
-	}
+	m.Leave, m.Ended = nil, m.number()
+	m.news[m.cfg.Name] = true
 }
 
 func (m *Machine) onLeave() bool { return m.Leave != nil && m.Leave.Taken }
 
-// absences are the leaves that are told to those who come.
+// absences are the leaves that are told to those who come, and the end of the last one of this node.
 func (m *Machine) absences() []Leaves {
 	var all []Leaves
+	if m.Ended != 0 {
+		all = append(all, Leaves{m.cfg.Name, m.Life, m.Ended, 0})
+	}
 	for _, name := range m.others() {
 		if p := m.peer(name); m.away(name) {
 			all = append(all, Leaves{name, p.Absent.Life, p.Absent.Number, p.Absent.Until - m.now})

@@ -39,8 +39,8 @@ func (m *Machine) renewLease() {
 			m.Until = until
 			m.endLeave()
 		}
-	case m.Ready:
-		m.Until = max(m.Until, until)
+	case m.Ready && (m.Until != 0 || until >= m.now+m.cfg.LeaseTime/2):
+		m.Until = max(m.Until, until) // the first one is worth having
 	}
 	if m.Until <= m.now && m.self().Stage == StageDown {
 		m.Until = 0

@@ -52,6 +52,7 @@ type memory struct {
 	MaybeNumber  uint64
 	Resets       []time.Duration // when lives were lost, the last two
 	Leave        *leave          // of absence, asked for or taken
+	Ended        uint64          // the number with which this life's last leave ended, 0 if it had none
 }
 
 // A domain is what this node has of an ownership table.

@@ -145,7 +145,7 @@ func (m *Machine) loseLife(reason string) {
 	}
 	clear(m.Out)
 	clear(m.In)
-	m.Until, m.Leave = 0, nil
+	m.Until, m.Leave, m.Ended = 0, nil, 0
 	m.Resets = append(m.Resets, m.now)
 	m.Resets = m.Resets[max(0, len(m.Resets)-2):]
 	m.amend(func(r *Record) {
