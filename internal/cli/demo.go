@@ -21,16 +21,31 @@ func demoCommand(a *app) *cobra.Command {
 		Use:   "demo",
 		Short: "Show a whole cluster on this machine, in network namespaces",
 		Long: `Builds a client, nodes and a switch in network namespaces of its own (lbdemo-*), starts a real
-lbd and a real web server on every node, connects all the time, and shows which node answers.
-Nothing of the machine's network is touched, and everything is removed at the end, at Ctrl-C, and
-at the next start after a kill. Needs root, and lbd beside lbctl or in PATH.
+lbd and a real web server on every node, connects all the time, keeps some connections, and shows
+which node answers. Nothing of the machine's network is touched, and everything is removed at the
+end, at Ctrl-C, and at the next start after a kill. Needs root, and lbd beside lbctl or in PATH.
 
-  serve     connections for --duration, or --connections of them
-  restart   every lbd is stopped and killed in turn and starts again; nothing may break
+With the nodes of the configuration:
 
-Exit code 0 when no connection broke, none was answered by two nodes, and every node answered some.`,
+  serve             connections for --duration, or --connections of them
+  restart           every lbd is stopped and killed in turn and starts again
+
+With nodes that are members of a cluster, 2 at least:
+
+  drain             the last node is drained and undrained
+  join              the last node is added to a cluster that serves
+  rolling-restart   every lbd takes its leave and starts again, as in an upgrade
+  crash             the last node loses its cable and its processes
+  partition         the last node is cut off from the others, and the cut heals; the client
+                    reaches both sides, unless there are two nodes
+
+Exit code 0 when the scenario kept its promise: no connection broke, none was answered by two nodes,
+and every node answered some. In drain, join and rolling-restart no answer took over a second. In
+crash and partition connections on the node that went may end (died_with_node), and the others must
+answer in its place within 0.6 seconds (takeover_ms).`,
 		Example: `  lbctl demo
-  lbctl demo --nodes 5 --scenario restart -o json
+  lbctl demo --scenario drain
+  lbctl demo --nodes 5 --scenario crash -o json
   lbctl demo --keep && lbctl demo --clean`,
 		Args: args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -47,7 +62,7 @@ Exit code 0 when no connection broke, none was answered by two nodes, and every 
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar((*string)(&opts.Scenario), "scenario", string(opts.Scenario), "`NAME`: serve or restart")
+	flags.StringVar((*string)(&opts.Scenario), "scenario", string(opts.Scenario), "`NAME` of what happens")
 	flags.IntVar(&opts.Nodes, "nodes", 3, "`NUMBER` of nodes, 1 to 16")
 	flags.DurationVar(&opts.Duration, "duration", 10*time.Second, "`TIME` that serve lasts")
 	flags.IntVar(&opts.Connections, "connections", 0, "serve lasts for `N` connections instead")

@@ -8,12 +8,12 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
-	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/netlab"
 )
 
@@ -31,16 +31,19 @@ const (
 type cluster struct {
 	opts     Options
 	binaries binaries
+	sw       *netlab.Switch
 	client   *netlab.Host
 	nodes    []*node
+	picture  picture
 }
 
 // A node is a machine with an lbd and a web server.
 type node struct {
-	name string
-	host *netlab.Host
-	dir  string
-	lbd  *process
+	name     string
+	host     *netlab.Host
+	dir      string
+	lbd, web *process
+	state    state // that a member should be in
 }
 
 // run makes the cluster and plays the scenario.
@@ -58,11 +61,11 @@ func (c *cluster) run(ctx context.Context, lab *netlab.Lab) (*Result, error) {
 
 // build makes the machines and cables.
 func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
-	sw, err := lab.Switch("switch", netlab.SwitchOptions{})
-	if err != nil {
+	var err error
+	if c.sw, err = lab.Switch("switch", netlab.SwitchOptions{}); err != nil {
 		return err
 	}
-	if c.client, err = c.machine(lab, sw, "client", 200); err != nil {
+	if c.client, err = c.machine(lab, "client", 200); err != nil {
 		return err
 	}
 	for i := range c.opts.Nodes {
@@ -70,7 +73,7 @@ func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
 			return ctx.Err()
 		}
 		n := &node{name: fmt.Sprintf("n%d", i+1)}
-		if n.host, err = c.machine(lab, sw, n.name, 11+i); err != nil {
+		if n.host, err = c.machine(lab, n.name, 11+i); err != nil {
 			return err
 		}
 		n.dir = filepath.Join(workDir, n.name)
@@ -81,32 +84,47 @@ func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
 
 // start runs the processes and returns when every node serves.
 func (c *cluster) start(ctx context.Context) error {
+	first := c.nodes
+	if c.opts.Scenario == Join {
+		first = c.nodes[:len(c.nodes)-1]
+	}
+	if c.opts.Scenario.members() {
+		if err := makeKey(); err != nil {
+			return err
+		}
+	}
 	for _, n := range c.nodes {
-		if err := c.prepare(ctx, n); err != nil {
+		if err := c.prepare(ctx, n, first); err != nil {
 			return fmt.Errorf("node %s: %w", n.name, err)
 		}
 	}
+	for _, n := range first {
+		n.state = active
+	}
 	// The first alone: on a machine without a BPF file system it mounts one, and two that do so at
 	// once hide each other's pins.
-	if err := c.launch(ctx, c.nodes[0]); err != nil {
+	if err := c.launch(ctx, first[0]); err != nil {
 		return err
 	}
-	errs := make([]error, len(c.nodes))
+	errs := make([]error, len(first))
 	var wg sync.WaitGroup
-	for i, n := range c.nodes[1:] {
+	for i, n := range first[1:] {
 		wg.Go(func() { errs[i] = c.launch(ctx, n) })
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	if err := errors.Join(errs...); err != nil || !c.opts.Scenario.members() {
+		return err
+	}
+	return c.settle(ctx)
 }
 
-func (c *cluster) machine(lab *netlab.Lab, sw *netlab.Switch, name string, number int) (*netlab.Host, error) {
+func (c *cluster) machine(lab *netlab.Lab, name string, number int) (*netlab.Host, error) {
 	h, err := lab.Host(name)
 	if err != nil {
 		return nil, err
 	}
 	// what native XDP transmits into a veth arrives only where the other end runs XDP too
-	if err := lab.Connect(h, "eth0", sw, netlab.LinkOptions{SwitchXDP: true}); err != nil {
+	if err := lab.Connect(h, "eth0", c.sw, netlab.LinkOptions{SwitchXDP: true}); err != nil {
 		return nil, err
 	}
 	for _, address := range []string{fmt.Sprintf("192.0.2.%d/24", number), fmt.Sprintf("2001:db8::%d/64", number)} {
@@ -117,13 +135,16 @@ func (c *cluster) machine(lab *netlab.Lab, sw *netlab.Switch, name string, numbe
 	return h, nil
 }
 
-// prepare writes a node's configuration and starts its web server. That one gets a socket that
-// listens already, so it is ready at once.
-func (c *cluster) prepare(ctx context.Context, n *node) error {
+// prepare writes a node's configuration, which names some nodes, and starts its web server. That one
+// gets a socket that listens already, so it is ready at once.
+func (c *cluster) prepare(ctx context.Context, n *node, nodes []*node) error {
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(n.dir, "lb.yaml"), []byte(c.config(n)), 0o600); err != nil {
+	if !slices.Contains(nodes, n) {
+		nodes = c.nodes
+	}
+	if err := c.configure(n, nodes); err != nil {
 		return err
 	}
 	listener, err := n.host.Listen(ctx, "tcp", fmt.Sprintf(":%d", webPort))
@@ -136,16 +157,21 @@ func (c *cluster) prepare(ctx context.Context, n *node) error {
 		return err
 	}
 	defer socket.Close()
-	_, err = c.spawn(n, filepath.Join(n.dir, "web.log"), []*os.File{socket}, c.binaries.lbctl, WebCommand, n.name)
+	n.web, err = c.spawn(n, filepath.Join(n.dir, "web.log"), []*os.File{socket}, c.binaries.lbctl, WebCommand, n.name)
 	return err
 }
 
-// launch starts a node's lbd and returns when it serves.
+// configure writes a node's file.
+func (c *cluster) configure(n *node, nodes []*node) error {
+	return os.WriteFile(filepath.Join(n.dir, "lb.yaml"), []byte(c.config(n, nodes)), 0o600)
+}
+
+// launch starts a node's lbd and returns when it has applied its configuration.
 func (c *cluster) launch(ctx context.Context, n *node) error {
 	var err error
 	n.lbd, err = c.spawn(n, n.log(), nil, c.binaries.lbd,
 		"-config", filepath.Join(n.dir, "lb.yaml"), "-socket", n.socket(),
-		"-bpf-dir", n.pins(), "-state-dir", filepath.Join(n.dir, "state"))
+		"-bpf-dir", n.pins(), "-state-dir", filepath.Join(n.dir, "state"), "-data-dir", filepath.Join(n.dir, "data"))
 	if err == nil {
 		err = n.ready(ctx)
 	}
@@ -161,11 +187,19 @@ func (n *node) log() string { return filepath.Join(n.dir, "lbd.log") }
 
 func (n *node) pins() string { return filepath.Join(pinRoot, prefix+n.name) }
 
-func (c *cluster) config(local *node) string {
+func (c *cluster) config(local *node, nodes []*node) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster:\n  name: demo\n  seed: %064x\n  node: %s\n  nodes:\n", 1, local.name)
-	for i, n := range c.nodes {
+	for i, n := range nodes {
 		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, 11+i, 11+i)
+	}
+	if c.opts.Scenario.members() {
+		// told, because its default follows the number of nodes, and only a start of lbd can change it
+		partition := "any"
+		if len(c.nodes) > 2 {
+			partition = "majority"
+		}
+		fmt.Fprintf(&b, "  membership: {key-file: %s, partition: %s}\n", keyFile(), partition)
 	}
 	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips: [{address: %s}, {address: '%s'}]\n", c.opts.Attach, vips[0], vips[1])
 	fmt.Fprintf(&b, "services:\n  - {name: web, vips: [%s, '%s'], ports: %d}\n", vips[0], vips[1], webPort)
@@ -194,11 +228,7 @@ func (n *node) ready(ctx context.Context) error {
 
 // problem is why a node's lbd does not serve.
 func (n *node) problem(ctx context.Context) error {
-	client, err := control.Dial(n.socket())
-	if err != nil {
-		return err
-	}
-	status, err := client.Status(ctx)
+	status, err := n.status(ctx)
 	switch {
 	case err != nil:
 		return err

@@ -8,9 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/netlab"
@@ -19,60 +17,34 @@ import (
 // A Scenario is what happens while clients are served.
 type Scenario string
 
-// The scenarios.
+// The scenarios. In the first two the nodes are those of the file; in the others they are members
+// of a cluster that decides by itself who owns what.
 const (
-	Serve   Scenario = "serve"   // nothing
-	Restart Scenario = "restart" // every lbd is restarted and killed in turn
+	Serve          Scenario = "serve"           // nothing
+	Restart        Scenario = "restart"         // every lbd is restarted and killed in turn
+	Drain          Scenario = "drain"           // a node is drained and undrained
+	Join           Scenario = "join"            // a node is added
+	RollingRestart Scenario = "rolling-restart" // every lbd takes its leave and starts again
+	Crash          Scenario = "crash"           // a node dies
+	Partition      Scenario = "partition"       // a node is cut off from the others, and healed
 )
 
 // Scenarios lists all.
-var Scenarios = []Scenario{Serve, Restart}
+var Scenarios = []Scenario{Serve, Restart, Drain, Join, RollingRestart, Crash, Partition}
+
+// members says whether the nodes are members of a cluster.
+func (s Scenario) members() bool { return s != Serve && s != Restart }
 
 // Options say what to show.
 type Options struct {
 	Scenario    Scenario
-	Nodes       int           // 1..16
+	Nodes       int           // 1..16; at least 2 where one of them leaves or comes
 	Attach      string        // native or generic
-	Duration    time.Duration // of Serve; Restart ends by itself
+	Duration    time.Duration // of Serve; the others end by themselves
 	Connections int           // Serve ends after so many instead; 0: after Duration
 	Keep        bool          // leave everything running, for the next demo or Clean to remove
 	Progress    io.Writer     // for people; one line for each step and a picture of the shares
 	Terminal    bool          // Progress is a terminal: the picture is drawn in place
-}
-
-// A Result is what the clients saw.
-type Result struct {
-	Scenario         Scenario       `json:"scenario"`
-	Connections      int            `json:"connections"`       // made, half of them over IPv6
-	Broken           int            `json:"broken"`            // failed, or held ones that broke
-	PerNode          map[string]int `json:"per_node"`          // who answered
-	DuplicateAnswers int            `json:"duplicate_answers"` // SYNs that two nodes answered
-	StalledOver1s    int            `json:"stalled_over_1s"`   // answers that took longer, as after a lost SYN
-	LongestGapMS     float64        `json:"longest_gap_ms"`    // slowest answer, of a new connection or a held one
-}
-
-// Failed tells what did not go as it should, or returns nil. A slow answer is no failure by itself:
-// the machine may be busy.
-func (r *Result) Failed() error {
-	var wrong []string
-	if r.Connections == 0 {
-		wrong = append(wrong, "no connection was made")
-	}
-	if r.Broken > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d connections broke", r.Broken))
-	}
-	if r.DuplicateAnswers > 0 {
-		wrong = append(wrong, fmt.Sprintf("%d connections were answered twice", r.DuplicateAnswers))
-	}
-	for _, name := range slices.Sorted(maps.Keys(r.PerNode)) {
-		if r.PerNode[name] == 0 {
-			wrong = append(wrong, name+" answered nobody")
-		}
-	}
-	if len(wrong) == 0 {
-		return nil
-	}
-	return errors.New(strings.Join(wrong, ", "))
 }
 
 // Validate tells what cannot be served.
@@ -82,6 +54,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("scenario %q is not one of %v", o.Scenario, Scenarios)
 	case o.Nodes < 1 || o.Nodes > 16:
 		return fmt.Errorf("%d nodes are not 1 to 16", o.Nodes)
+	case o.Nodes < 2 && o.Scenario.members():
+		return fmt.Errorf("scenario %s needs 2 nodes", o.Scenario)
 	case o.Attach != "native" && o.Attach != "generic":
 		return fmt.Errorf("attach %q is not native or generic", o.Attach)
 	case o.Duration <= 0:
@@ -89,7 +63,7 @@ func (o *Options) Validate() error {
 	case o.Connections < 0:
 		return fmt.Errorf("%d connections are not 1 or more", o.Connections)
 	case o.Connections > 0 && o.Scenario != Serve:
-		return fmt.Errorf("scenario %s ends when every lbd was restarted, not after some connections", o.Scenario)
+		return fmt.Errorf("scenario %s ends by itself, not after some connections", o.Scenario)
 	}
 	return nil
 }
@@ -118,9 +92,9 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 	if ctx.Err() != nil {
 		err = errors.New("interrupted; everything is removed")
 	}
-	if err == nil && opts.Keep {
+	if opts.Keep && ctx.Err() == nil {
 		c.explain()
-		return result, nil
+		return result, err
 	}
 	// processes while their namespaces have names, then the threads that hold these, then the rest
 	return result, errors.Join(err, endProcesses(), lab.Close(), sweep())

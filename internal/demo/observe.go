@@ -3,6 +3,7 @@ package demo
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -16,15 +17,49 @@ type observer struct {
 	fd      int
 	stop    chan struct{}
 	stopped chan struct{}
-	// by what is answered: client port and the SYN's number; the value is the answer's first number
-	answers map[[6]byte]uint32
-	doubled map[[6]byte]bool
+	macs    map[[6]byte]string // names of nodes
+
+	mu sync.Mutex
+	// The first answer to each SYN, in two halves: when the younger is old enough, the older goes.
+	answers, older map[answerKey]answer
+	rotated        time.Time
+	doubled        int // SYNs
+	surplus        int // SYN-ACKs
+	nodes          map[flow]string
 }
 
-func observe(client *netlab.Host) (*observer, error) {
+// A flow is a connection of the client to the VIP of a family, 0 for IPv4 and 1 for IPv6.
+type flow struct{ family, port int }
+
+// An answerKey names the SYN that is answered, by the number that the answer acknowledges.
+type answerKey struct {
+	flow   flow
+	number uint32
+}
+
+// An answer is what tells one SYN-ACK from another: a stack repeats its number.
+type answer struct {
+	number  uint32
+	mac     [6]byte
+	doubled bool
+}
+
+// remembered is how long a SYN is watched for a second answer; a stack repeats a SYN-ACK for a minute.
+const remembered = time.Minute
+
+func observe(client *netlab.Host, nodes []*node) (*observer, error) {
 	o := &observer{
 		stop: make(chan struct{}), stopped: make(chan struct{}),
-		answers: make(map[[6]byte]uint32), doubled: make(map[[6]byte]bool),
+		macs:    make(map[[6]byte]string),
+		answers: make(map[answerKey]answer), rotated: time.Now(),
+		nodes: make(map[flow]string),
+	}
+	for _, n := range nodes {
+		mac, err := n.host.MAC("eth0")
+		if err != nil {
+			return nil, err
+		}
+		o.macs[[6]byte(mac)] = n.name
 	}
 	err := client.Do(func() (err error) {
 		const everything = 0x0300 // ETH_P_ALL in network byte order
@@ -58,17 +93,18 @@ func (o *observer) run() {
 			continue // nothing came
 		}
 		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype != unix.PACKET_OUTGOING {
-			o.note(buffer[:n])
+			o.note(buffer[:n], [6]byte(link.Addr[:6]))
 		}
 	}
 }
 
-// note looks at one IP packet.
-func (o *observer) note(packet []byte) {
+// note looks at one IP packet that came from a MAC.
+func (o *observer) note(packet []byte, mac [6]byte) {
 	var tcp []byte
+	family := 0
 	switch {
 	case len(packet) > 40 && packet[0]>>4 == 6 && packet[6] == unix.IPPROTO_TCP:
-		tcp = packet[40:]
+		tcp, family = packet[40:], 1
 	case len(packet) > 20 && packet[0]>>4 == 4 && packet[9] == unix.IPPROTO_TCP:
 		tcp = packet[min(int(packet[0]&15)*4, len(packet)):]
 	}
@@ -76,27 +112,67 @@ func (o *observer) note(packet []byte) {
 	if len(tcp) < 20 || tcp[13]&synAck != synAck {
 		return
 	}
-	var key [6]byte
-	copy(key[:2], tcp[2:4])
-	copy(key[2:], tcp[8:12])
-	number := binary.BigEndian.Uint32(tcp[4:])
-	if before, seen := o.answers[key]; seen && before != number {
-		o.doubled[key] = true // the same stack would repeat its number
-	}
-	o.answers[key] = number
+	key := answerKey{flow{family, int(binary.BigEndian.Uint16(tcp[2:]))}, binary.BigEndian.Uint32(tcp[8:])}
+	o.answered(key, answer{number: binary.BigEndian.Uint32(tcp[4:]), mac: mac})
 }
 
-// close returns how many SYNs were answered twice. An observer that missed packets proves nothing.
-func (o *observer) close() (int, error) {
+func (o *observer) answered(key answerKey, a answer) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nodes[key.flow] = o.macs[a.mac]
+	if time.Since(o.rotated) > remembered {
+		o.answers, o.older, o.rotated = make(map[answerKey]answer), o.answers, time.Now()
+	}
+	before, seen := o.answers[key]
+	if !seen {
+		before, seen = o.older[key]
+	}
+	if !seen {
+		o.answers[key] = a
+		return
+	}
+	if before.number == a.number && before.mac == a.mac {
+		return
+	}
+	o.surplus++
+	if !before.doubled {
+		o.doubled++
+		before.doubled = true
+		o.answers[key] = before
+	}
+}
+
+// node returns who answered the newest SYN of a flow; nothing when nobody did.
+func (o *observer) node(f flow) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.nodes[f]
+}
+
+// flowsOf returns the flows that a node answered last.
+func (o *observer) flowsOf(name string) []flow {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var flows []flow
+	for f, who := range o.nodes {
+		if who == name {
+			flows = append(flows, f)
+		}
+	}
+	return flows
+}
+
+// close counts what was answered twice. An observer that missed packets proves nothing.
+func (o *observer) close() (doubled, surplus int, err error) {
 	close(o.stop)
 	<-o.stopped
 	defer unix.Close(o.fd)
 	stats, err := unix.GetsockoptTpacketStats(o.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return 0, fmt.Errorf("ask what the observer missed: %w", err)
+		return 0, 0, fmt.Errorf("ask what the observer missed: %w", err)
 	}
 	if stats.Drops > 0 {
-		return 0, fmt.Errorf("the observer missed %d packets", stats.Drops)
+		return 0, 0, fmt.Errorf("the observer missed %d packets", stats.Drops)
 	}
-	return len(o.doubled), nil
+	return o.doubled, o.surplus, nil
 }

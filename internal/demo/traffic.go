@@ -15,68 +15,80 @@ import (
 )
 
 const (
-	workers     = 4
-	pause       = 4 * time.Millisecond // of a worker between connections
-	held        = 40                   // connections that live through the scenario
-	heldPause   = 50 * time.Millisecond
-	patience    = 10 * time.Second
-	stall       = time.Second // as long as a stack waits before it sends a SYN again
-	firstPort   = 20000
-	workerPorts = 3000
+	newEvery  = 4 * time.Millisecond // a new connection, whatever becomes of those before
+	newAtOnce = 1000                 // that wait for an answer; more than patience is long
+	held      = 40                   // connections that live through the scenario
+	heldPause = 100 * time.Millisecond
+	patience  = 10 * time.Second
+	stall     = time.Second // as long as a stack waits before it sends a SYN again
+	firstPort = 20000
+	newPorts  = 12000 // of each family
 )
 
 // Traffic is what the clients do, and what they saw.
 type traffic struct {
-	cluster *cluster
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	enough  chan struct{} // closed when the limit of connections is reached
+	cluster  *cluster
+	observer *observer
+	cancel   context.CancelFunc
+	wg       sync.WaitGroup
+	enough   chan struct{} // closed when the limit of connections is reached
 
 	mu     sync.Mutex
+	dead   string // the node whose connections may break
 	result Result
 	errs   []error
 }
 
 // startTraffic makes new connections until the limit, or all the time, and keeps some.
-func (c *cluster) startTraffic(ctx context.Context) *traffic {
+func (c *cluster) startTraffic(ctx context.Context, o *observer) *traffic {
 	ctx, cancel := context.WithCancel(ctx)
 	t := &traffic{
-		cluster: c, cancel: cancel, enough: make(chan struct{}),
+		cluster: c, observer: o, cancel: cancel, enough: make(chan struct{}),
 		result: Result{Scenario: c.opts.Scenario, PerNode: make(map[string]int)},
 	}
 	for _, n := range c.nodes {
 		t.result.PerNode[n.name] = 0
 	}
 	for i := range held {
-		t.wg.Go(func() { t.hold(ctx, i) })
-	}
-	var making sync.WaitGroup
-	for i := range workers {
-		making.Go(func() { t.connectAll(ctx, i) })
+		t.wg.Go(func() { t.hold(ctx, flow{i % 2, firstPort - held + i}) })
 	}
 	t.wg.Go(func() {
-		making.Wait()
-		close(t.enough)
+		defer close(t.enough)
+		t.connectAll(ctx)
 	})
 	return t
 }
 
-// connectAll asks for a page on a new connection each time, IPv4 or IPv6 by worker.
-func (t *traffic) connectAll(ctx context.Context, worker int) {
+// connectAll asks for a page on a new connection each time, over IPv4 and IPv6 in turn.
+func (t *traffic) connectAll(ctx context.Context) {
+	var making sync.WaitGroup
+	defer making.Wait()
 	limit := t.cluster.opts.Connections
-	for i := 0; ctx.Err() == nil && (limit == 0 || worker+i*workers < limit); i++ {
-		start := time.Now()
-		name, err := t.page(ctx, worker%2, firstPort+worker*workerPorts+i%workerPorts)
-		if ctx.Err() != nil {
+	places := make(chan struct{}, newAtOnce)
+	tick := time.NewTicker(newEvery)
+	defer tick.Stop()
+	for i := 0; limit == 0 || i < limit; i++ {
+		select {
+		case <-ctx.Done():
 			return
+		case <-tick.C:
 		}
-		t.made(name, time.Since(start), err)
-		time.Sleep(pause)
+		places <- struct{}{}
+		making.Go(func() {
+			defer func() { <-places }()
+			t.connect(ctx, flow{i % 2, firstPort + i/2%newPorts})
+		})
 	}
 }
 
-// made counts a new connection.
-func (t *traffic) made(name string, took time.Duration, err error) {
+// connect makes a new connection and counts it.
+func (t *traffic) connect(ctx context.Context, f flow) {
+	start := time.Now()
+	name, err := t.page(ctx, f, patience)
+	took := time.Since(start)
+	if ctx.Err() != nil {
+		return
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.result.Connections++
@@ -84,10 +96,10 @@ func (t *traffic) made(name string, took time.Duration, err error) {
 		err = fmt.Errorf("the page is %q, not the name of a node", name)
 	}
 	if err != nil {
-		t.broken(err)
-	} else {
-		t.result.PerNode[name]++
+		t.ended(f, err)
+		return
 	}
+	t.result.PerNode[name]++
 	t.waited(took)
 }
 
@@ -99,16 +111,53 @@ func (t *traffic) waited(took time.Duration) {
 	}
 }
 
-func (t *traffic) broken(err error) {
+// ended counts a connection that broke, and says whether that was because its node died.
+func (t *traffic) ended(f flow, err error) (died bool) {
+	node := t.observer.node(f)
+	if t.dead != "" && node == t.dead {
+		t.result.DiedWithNode++
+		return true
+	}
 	t.result.Broken++
 	if len(t.errs) < 3 {
-		t.errs = append(t.errs, err)
+		if node == "" {
+			node = "nobody"
+		}
+		t.errs = append(t.errs, fmt.Errorf("%w (%s had answered)", err, node))
 	}
+	return false
+}
+
+// strike says that from now on connections of a node may break.
+func (t *traffic) strike(node string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.dead = node
+}
+
+// fail notes what is wrong besides what clients see.
+func (t *traffic) fail(format string, args ...any) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.wrong = append(t.result.wrong, fmt.Sprintf(format, args...))
+}
+
+// tookOver notes how long nobody answered for a node.
+func (t *traffic) tookOver(d time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.result.TakeoverMS = float64(d.Microseconds()) / 1000
+}
+
+func (t *traffic) takeoverMS() float64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.result.TakeoverMS
 }
 
 // page makes a connection, asks for a page and returns the name in it.
-func (t *traffic) page(ctx context.Context, family, port int) (string, error) {
-	c, err := t.dial(ctx, family, port)
+func (t *traffic) page(ctx context.Context, f flow, patience time.Duration) (string, error) {
+	c, err := t.dial(ctx, f, patience)
 	if err != nil {
 		return "", err
 	}
@@ -118,12 +167,12 @@ func (t *traffic) page(ctx context.Context, family, port int) (string, error) {
 
 // dial connects from a port of its own, so that the shares are the same in every run. Closing the
 // connection resets it: no TIME_WAIT stands in the way of the next one from that port.
-func (t *traffic) dial(ctx context.Context, family, from int) (*conn, error) {
+func (t *traffic) dial(ctx context.Context, f flow, patience time.Duration) (*conn, error) {
 	dialer := &net.Dialer{
-		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(clients[family], uint16(from))),
+		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(clients[f.family], uint16(f.port))),
 		Timeout:   patience,
 	}
-	c, err := t.cluster.client.DialFrom(ctx, dialer, "tcp", netip.AddrPortFrom(vips[family], webPort).String())
+	c, err := t.cluster.client.DialFrom(ctx, dialer, "tcp", netip.AddrPortFrom(vips[f.family], webPort).String())
 	if err != nil {
 		return nil, err
 	}
@@ -133,19 +182,20 @@ func (t *traffic) dial(ctx context.Context, family, from int) (*conn, error) {
 	}
 	// an interruption does not wait for an answer
 	stop := context.AfterFunc(ctx, func() { c.Close() })
-	return &conn{c, bufio.NewReader(c), func() { stop(); c.Close() }}, nil
+	return &conn{c, bufio.NewReader(c), patience, func() { stop(); c.Close() }}, nil
 }
 
 // A conn speaks HTTP by hand: http.Client would hide a connection that broke behind another try.
 type conn struct {
 	net.Conn
-	answers *bufio.Reader
-	close   func()
+	answers  *bufio.Reader
+	patience time.Duration // for an answer
+	close    func()
 }
 
 // get fetches the page, which is the name of the node.
 func (c *conn) get(connection string) (string, error) {
-	if err := c.SetDeadline(time.Now().Add(patience)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(c.patience)); err != nil {
 		return "", err
 	}
 	if _, err := fmt.Fprintf(c, "GET / HTTP/1.1\r\nHost: demo\r\nConnection: %s\r\n\r\n", connection); err != nil {
@@ -160,20 +210,22 @@ func (c *conn) get(connection string) (string, error) {
 	return strings.TrimSpace(string(page)), err
 }
 
-// hold keeps one connection busy to the end of the scenario.
-func (t *traffic) hold(ctx context.Context, i int) {
-	err := t.askAgain(ctx, i)
-	if ctx.Err() != nil {
-		return
+// hold keeps one connection busy to the end of the scenario, and another one when its node died.
+func (t *traffic) hold(ctx context.Context, f flow) {
+	for again := true; again; {
+		err := t.askAgain(ctx, f)
+		if ctx.Err() != nil {
+			return
+		}
+		t.mu.Lock()
+		again = t.ended(f, fmt.Errorf("held connection: %w", err))
+		t.mu.Unlock()
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.broken(fmt.Errorf("held connection: %w", err))
 }
 
 // askAgain returns why the connection broke.
-func (t *traffic) askAgain(ctx context.Context, i int) error {
-	c, err := t.dial(ctx, i%2, firstPort-held+i)
+func (t *traffic) askAgain(ctx context.Context, f flow) error {
+	c, err := t.dial(ctx, f, patience)
 	if err != nil {
 		return err
 	}
@@ -200,8 +252,15 @@ func (t *traffic) stop() (*Result, []error) {
 }
 
 // shares copies the counts for a picture.
-func (t *traffic) shares() (connections, broken int, perNode map[string]int) {
+func (t *traffic) shares() counts {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.result.Connections, t.result.Broken, maps.Clone(t.result.PerNode)
+	return counts{time.Now(), t.result.Connections, t.result.Broken, maps.Clone(t.result.PerNode)}
+}
+
+// counts are what the clients have seen at a time.
+type counts struct {
+	at                  time.Time
+	connections, broken int
+	perNode             map[string]int
 }

@@ -110,10 +110,13 @@ type result struct {
 	Scenario         string         `json:"scenario"`
 	Connections      int            `json:"connections"`
 	Broken           int            `json:"broken"`
+	DiedWithNode     int            `json:"died_with_node"`
 	PerNode          map[string]int `json:"per_node"`
 	DuplicateAnswers int            `json:"duplicate_answers"`
+	DuplicateSynAcks int            `json:"duplicate_syn_acks"`
 	StalledOver1s    int            `json:"stalled_over_1s"`
 	LongestGapMS     float64        `json:"longest_gap_ms"`
+	TakeoverMS       float64        `json:"takeover_ms"`
 }
 
 // show runs a demo that must go well.
@@ -375,7 +378,9 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 	}{
 		{[]string{"--nodes", "0"}, "lbctl: 0 nodes are not 1 to 16\n"},
 		{[]string{"--nodes", "17"}, "lbctl: 17 nodes are not 1 to 16\n"},
-		{[]string{"--scenario", "chaos"}, "lbctl: scenario \"chaos\" is not one of [serve restart]\n"},
+		{[]string{"--scenario", "chaos"}, "lbctl: scenario \"chaos\" is not one of [serve restart drain join rolling-restart crash partition]\n"},
+		{[]string{"--scenario", "drain", "--nodes", "1"}, "lbctl: scenario drain needs 2 nodes\n"},
+		{[]string{"--scenario", "crash", "--connections", "9"}, "lbctl: scenario crash ends by itself, not after some connections\n"},
 		{[]string{"--attach", "auto"}, "lbctl: attach \"auto\" is not native or generic\n"},
 		{[]string{"--duration", "0s"}, "lbctl: a duration of 0s is not positive\n"},
 		{[]string{"--connections", "-1"}, "lbctl: -1 connections are not 1 or more\n"},
