@@ -59,6 +59,9 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		if err := os.MkdirAll(opts.DataDir, 0o700); err != nil {
 			return fmt.Errorf("create directory: %w", err)
 		}
+		if err := hurry(); err != nil {
+			opts.Log.Warn("other programs may make this node late", "err", err)
+		}
 	}
 	// the socket is also the lock: two daemons must not share pins
 	listener, err := control.Listen(opts.Socket)

@@ -33,9 +33,9 @@ func (p *planner) join() error {
 	if err != nil {
 		return err
 	}
-	var keys []cluster.Key
+	var ring cluster.Ring
 	if !self.Insecure {
-		if keys, err = cluster.ReadKeys(self.KeyFile); err != nil {
+		if ring, err = cluster.ReadRing(self.KeyFile); err != nil {
 			return err
 		}
 	}
@@ -44,10 +44,12 @@ func (p *planner) join() error {
 		Machine: machineConfig(p.cfg, local),
 		Cluster: cluster.Options{
 			Cluster: p.cfg.ClusterName, Node: p.cfg.Node, Bind: netip.AddrPortFrom(local.Addresses[0], self.Port),
-			Peers: peersOf(p.cfg), Keys: keys, Insecure: self.Insecure, Preset: cluster.Preset(self.Preset),
+			Peers: peersOf(p.cfg), Keys: ring.Keys, Insecure: self.Insecure, Preset: cluster.Preset(self.Preset),
 			StateDir: p.opts.DataDir, Life: life, Version: p.opts.Version, Log: p.opts.Log,
 		},
-		Heartbeats: heartbeats(p.cfg, life, keys),
+		KeyFile:    self.KeyFile,
+		Ring:       ring,
+		Heartbeats: heartbeats(p.cfg, life, ring.Keys),
 		Store:      p.store,
 		Snapshot:   filepath.Join(p.opts.StateDir, "absence"),
 		Nodes:      nodesOf(p.cfg),
@@ -123,7 +125,7 @@ func heartbeats(cfg *config.Config, life uint64, keys []cluster.Key) []heartbeat
 	for _, name := range slices.Compact(interfaces) {
 		all = append(all, heartbeat.Options{
 			Interface: name, Cluster: cfg.ClusterName, Node: cfg.Node, Life: life, Keys: secrets, Insecure: len(keys) == 0,
-			Interval: cfg.Membership.Heartbeat, DeadAfter: cfg.Membership.DeadAfter,
+			Interval: cfg.Membership.Heartbeat, DeadAfter: cfg.Membership.DeadAfter, Hint: cfg.Membership.Heard(),
 		})
 	}
 	return all

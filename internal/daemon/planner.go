@@ -226,7 +226,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 	}
 	old := p.cfg
 	changes := config.Diff(old, fresh)
-	if err := p.changeable(fresh); err != nil {
+	if err := errors.Join(p.changeable(fresh), p.reloadKeys()); err != nil {
 		p.loadError = err
 		return control.ReloadResult{}, err
 	}

@@ -43,6 +43,7 @@ func (p *planner) backend() control.Backend {
 		},
 		Reload: p.reload,
 		Admin:  p.admin,
+		Keys:   p.rotateKeys,
 		Events: p.events.after,
 	}
 }

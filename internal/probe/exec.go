@@ -44,6 +44,7 @@ func tryExec(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Res
 	if err := cmd.Start(); err != nil {
 		return failed("start: %w", plain(err))
 	}
+	_ = unix.Setpriority(unix.PRIO_PGRP, cmd.Process.Pid, 0) // lbd may be more urgent than its checks
 	err := finish(ctx, cmd)
 	said := strings.TrimSpace(output.text.String())
 	switch {
