@@ -78,6 +78,15 @@ func (c *Client) Admin(ctx context.Context, request AdminRequest) error {
 	return err
 }
 
+// RotateKeys asks for another key of the cluster. Only root may.
+func (c *Client) RotateKeys(ctx context.Context, request KeysRequest) (*KeyRotation, error) {
+	body, err := json.Marshal(request)
+	if err != nil {
+		return nil, err
+	}
+	return ask[*KeyRotation](ctx, c, http.MethodPost, "/v1/keys", body)
+}
+
 // Events asks for what happened after the event of that number, oldest first.
 func (c *Client) Events(ctx context.Context, after uint64) ([]Event, error) {
 	return ask[[]Event](ctx, c, http.MethodGet, fmt.Sprintf("/v1/events?after=%d", after), nil)

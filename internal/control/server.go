@@ -33,6 +33,7 @@ type Backend struct {
 	ConfigDiff func(candidate []byte) ([]config.Change, error)
 	Reload     func(context.Context) (ReloadResult, error)
 	Admin      func(context.Context, AdminRequest) error
+	Keys       func(context.Context, KeysRequest) (KeyRotation, error)
 	Events     func(after uint64) []Event // newer than that number, oldest first
 }
 
@@ -47,6 +48,7 @@ func (b Backend) Handler() http.Handler {
 		{http.MethodPost, "/v1/config/diff", b.diff},
 		{http.MethodPost, "/v1/config/reload", b.reload},
 		{http.MethodPost, "/v1/nodes", b.admin},
+		{http.MethodPost, "/v1/keys", b.keys},
 		{http.MethodGet, "/v1/events", b.events},
 	}
 	mux := http.NewServeMux()
@@ -99,12 +101,20 @@ func (b Backend) reload(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, result)
 }
 
-func (b Backend) admin(w http.ResponseWriter, r *http.Request) error {
-	var request AdminRequest
+// read takes a request apart; a field that is unknown may be what matters.
+func read(w http.ResponseWriter, r *http.Request, request any) error {
 	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxAdmin))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
+	if err := decoder.Decode(request); err != nil {
 		return &Error{Code: http.StatusBadRequest, Message: "understand the request: " + err.Error()}
+	}
+	return nil
+}
+
+func (b Backend) admin(w http.ResponseWriter, r *http.Request) error {
+	var request AdminRequest
+	if err := read(w, r, &request); err != nil {
+		return err
 	}
 	if err := request.check(); err != nil {
 		return &Error{Code: http.StatusBadRequest, Message: err.Error()}

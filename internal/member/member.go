@@ -22,7 +22,9 @@ import (
 // Options say who we are and what to act on.
 type Options struct {
 	Machine    ownership.Config
-	Cluster    cluster.Options     // without callbacks
+	Cluster    cluster.Options // without callbacks
+	KeyFile    string          // that Ring is from; empty: the cluster has no key
+	Ring       cluster.Ring
 	Heartbeats []heartbeat.Options // one for each interface of a VIP; without callbacks
 	Store      *store.Store
 	Snapshot   string    // the file in which a leave of absence outlives the process
@@ -57,6 +59,7 @@ type Member struct {
 	seen  chan struct{} // gossip or heartbeats changed
 	ended chan struct{} // nobody reads the inbox any more
 	work  *worker
+	keys  *keeper
 
 	// Of the goroutine that owns the machine:
 	status   ownership.Status // after the last event that changed something
@@ -101,6 +104,9 @@ func New(opts Options) (*Member, error) {
 	}
 	m.work = newWorker(m)
 	var err error
+	if m.keys, err = newKeeper(m, opts.KeyFile, opts.Ring); err != nil {
+		return nil, err
+	}
 	if m.cluster, err = cluster.New(opts.Cluster); err != nil {
 		return nil, err
 	}
@@ -153,6 +159,7 @@ func (m *Member) Run(ctx context.Context) error {
 	group.Go(func() error { return m.loop(ctx) })
 	group.Go(func() error { return m.tell(ctx) })
 	group.Go(func() error { return m.knock(ctx) })
+	group.Go(func() error { return m.keys.run(ctx) })
 	return group.Wait()
 }
 
@@ -266,6 +273,8 @@ func (m *Member) received(from string, message []byte) {
 			err = m.merge(payload)
 		case kindFacts:
 			err = m.fact(from, payload)
+		case kindKeys:
+			err = m.keys.received(from, payload)
 		default:
 			err = fmt.Errorf("kind %d is none", kind)
 		}

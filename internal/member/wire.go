@@ -11,6 +11,7 @@ const (
 	kindOwnership = 1 // of the ownership machine
 	kindStore     = 2 // entries of the store
 	kindFacts     = 3 // what a node tells about itself for people
+	kindKeys      = 4 // of a rotation of the cluster's key
 )
 
 // Facts are what a node tells about itself for people. Nothing is decided by them.
