@@ -51,7 +51,16 @@ func New(opts Options) (*Heartbeat, error) {
 		opts: opts, cluster: clusterID(opts.Cluster), log: opts.Log.With("iface", opts.Interface),
 		changed: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
 		signer: signer, detector: newDetector(opts), state: Link{Error: "not running", Since: time.Now()},
+		counter: uptime(),
 	}, nil
+}
+
+// uptime is a number that is above all counters of the processes before this one, which may have been
+// in the same life: no frame takes as little as a nanosecond.
+func uptime() uint64 {
+	var ts unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) // fails for no clock that exists
+	return uint64(ts.Nano())
 }
 
 // ReplaceKeys sets the cluster's secrets: frames are made with the first and accepted with any.
