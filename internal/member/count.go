@@ -26,7 +26,8 @@ type Place struct {
 func (m *Member) count(ctx context.Context) {
 	var places []Place
 	var seed [32]byte
-	if m.within(ctx, func() { places, seed = m.wishes.Places, m.wishes.Seed }) != nil {
+	var marked map[string]ownership.Set
+	if m.within(ctx, func() { places, seed, marked = m.wishes.Places, m.wishes.Seed, m.marked() }) != nil {
 		return
 	}
 	connections, err := sockets.Connections(sockets.Filter{Local: vipsOf(places)})
@@ -44,7 +45,7 @@ func (m *Member) count(ctx context.Context) {
 	m.mu.Lock()
 	m.own.Connections = tcp
 	m.mu.Unlock()
-	_ = m.within(ctx, func() { m.drained(busy) })
+	_ = m.within(ctx, func() { m.counted(busy, marked) })
 	m.kill(places)
 }
 
@@ -75,11 +76,31 @@ func (m *Member) inherit() {
 	}
 }
 
-// drained tells the machine which of the marked buckets have no connection.
-func (m *Member) drained(busy map[string]ownership.Set) {
+// marked returns the buckets that were given up, by domain.
+func (m *Member) marked() map[string]ownership.Set {
+	marked := make(map[string]ownership.Set)
 	for domain := range m.wishes.Domains {
-		if idle := m.machine.Table(domain).MaybeLocal.Without(busy[domain]); !idle.Empty() {
+		marked[domain] = m.machine.Table(domain).MaybeLocal
+	}
+	return marked
+}
+
+// counted tells the machine which of the buckets that were marked before the connections were listed
+// have none, and where connections are that came while another node handed buckets over, but in vain.
+func (m *Member) counted(busy, marked map[string]ownership.Set) {
+	for domain := range m.wishes.Domains {
+		view := m.machine.Table(domain)
+		if idle := marked[domain].And(view.MaybeLocal).Without(busy[domain]); !idle.Empty() {
 			m.handle(ownership.Drained{Domain: domain, Set: idle})
+		}
+		var stray ownership.Set
+		for b := range busy[domain].Without(view.MaybeLocal).All() {
+			if view.Verbs[b] == ownership.Ignore {
+				stray.Add(b)
+			}
+		}
+		if !stray.Empty() {
+			m.handle(ownership.Inherited{Domain: domain, Set: stray})
 		}
 	}
 }

@@ -140,18 +140,21 @@ func (w *worker) work(ctx context.Context) {
 	w.mu.Unlock()
 }
 
-// endow gives a new life its first lease, once the kernel holds nothing of the one before.
+// endow gives a new life its first lease, once the kernel holds nothing of the one before and the
+// machine has a lease to give: a node that nobody hears gets none until it is heard.
 func (w *worker) endow() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if !w.anew || w.todo.agreed != nil {
 		return
 	}
-	if err := w.member.opts.NewLife(kernelLease(w.lease)); err != nil && !errors.Is(err, datapath.ErrLapsed) {
+	switch err := w.member.opts.NewLife(kernelLease(w.lease)); {
+	case errors.Is(err, datapath.ErrLapsed):
+	case err != nil:
 		w.member.opts.Log.Error("the new life has no lease", "err", err)
-		return
+	default:
+		w.anew = false
 	}
-	w.anew = false
 }
 
 // idle returns when all that was said is done.
