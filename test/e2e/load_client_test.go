@@ -45,12 +45,13 @@ type loadClient struct {
 	asked, lost, doubled, moved     atomic.Int64 // datagrams
 	mu                              sync.Mutex
 	notes                           []string
+	noted                           map[string]int // by kind
 	perNode                         map[string]int
 }
 
 // playClient connects, is ready, and keeps up the load until ctx ends.
 func playClient(ctx context.Context, text []byte, ready func()) (any, error) {
-	c := &loadClient{dialer: net.Dialer{KeepAlive: -1, Timeout: patience}, began: time.Now(), perNode: make(map[string]int)}
+	c := &loadClient{dialer: net.Dialer{KeepAlive: -1, Timeout: patience}, began: time.Now(), perNode: make(map[string]int), noted: make(map[string]int)}
 	if err := json.Unmarshal(text, &c.clientOptions); err != nil {
 		return nil, err
 	}
@@ -90,12 +91,12 @@ func playClient(ctx context.Context, text []byte, ready func()) (any, error) {
 	return c.report(len(held)), nil
 }
 
-// note keeps what went wrong first.
-func (c *loadClient) note(text string) {
+// note keeps what went wrong first, of each kind.
+func (c *loadClient) note(kind, text string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.notes) < 60 {
-		c.notes = append(c.notes, fmt.Sprintf("%8.3f %s", time.Since(c.began).Seconds(), text))
+	if c.noted[kind]++; c.noted[kind] <= 12 {
+		c.notes = append(c.notes, fmt.Sprintf("%8.3f %s: %s", time.Since(c.began).Seconds(), kind, text))
 	}
 }
 
@@ -195,7 +196,7 @@ func (c *loadClient) timed(what string, v *visit, do func() error) bool {
 		c.stalls.Add(1)
 	}
 	if err != nil || took > stalled {
-		c.note(fmt.Sprintf("%s %s of %s: after %s: %v", what, v.LocalAddr(), v.node, took.Round(time.Millisecond), err))
+		c.note(what, fmt.Sprintf("%s of %q: after %s: %v", v.LocalAddr(), v.node, took.Round(time.Millisecond), err))
 	}
 	if err != nil {
 		c.broken.Add(1)
@@ -244,7 +245,7 @@ func (c *loadClient) visit(number int) {
 		c.stalls.Add(1)
 	}
 	if err != nil || took > stalled {
-		c.note(fmt.Sprintf("new connection: after %s: %v", took.Round(time.Millisecond), err))
+		c.note("connect", fmt.Sprintf("after %s: %v", took.Round(time.Millisecond), err))
 	}
 	if err != nil {
 		c.broken.Add(1)
@@ -274,7 +275,7 @@ func (c *loadClient) closeInOrder(v *visit) {
 	}
 	if err == nil || err.Error() != "EOF" {
 		c.broken.Add(1)
-		c.note(fmt.Sprintf("close %s of %s: %v", v.LocalAddr(), v.node, err))
+		c.note("close", fmt.Sprintf("%s of %s: %v", v.LocalAddr(), v.node, err))
 	}
 	v.Close()
 }
@@ -283,7 +284,7 @@ func (c *loadClient) closeInOrder(v *visit) {
 func (c *loadClient) flow(ctx context.Context, number int, every time.Duration) {
 	conn, err := c.dialer.Dial("udp", c.to(number))
 	if err != nil {
-		c.note(fmt.Sprintf("datagrams: %v", err))
+		c.note("datagram lost", err.Error())
 		c.lost.Add(1)
 		return
 	}
@@ -314,17 +315,17 @@ func (c *loadClient) ask(conn net.Conn, number int, before string) (node string)
 		node, answered, _ := strings.Cut(string(buffer[:n]), " ")
 		if answered != question {
 			c.doubled.Add(1)
-			c.note(fmt.Sprintf("datagram from %s: %s again, by %s", conn.LocalAddr(), answered, node))
+			c.note("datagram again", fmt.Sprintf("%s: %s by %s", conn.LocalAddr(), answered, node))
 			continue
 		}
 		if before != "" && node != before {
 			c.moved.Add(1)
-			c.note(fmt.Sprintf("datagrams from %s: %s answers instead of %s", conn.LocalAddr(), node, before))
+			c.note("datagram moved", fmt.Sprintf("%s: %s answers instead of %s", conn.LocalAddr(), node, before))
 		}
 		return node
 	}
 	c.lost.Add(1)
-	c.note(fmt.Sprintf("datagram from %s: number %d: %v", conn.LocalAddr(), number, err))
+	c.note("datagram lost", fmt.Sprintf("%s: number %d of %q: %v", conn.LocalAddr(), number, before, err))
 	return before
 }
 
@@ -338,7 +339,7 @@ func (c *loadClient) leftovers(conn net.Conn) {
 			return
 		}
 		c.doubled.Add(1)
-		c.note(fmt.Sprintf("datagram from %s: %s at the end", conn.LocalAddr(), buffer[:n]))
+		c.note("datagram again", fmt.Sprintf("%s: %s", conn.LocalAddr(), buffer[:n]))
 	}
 }
 

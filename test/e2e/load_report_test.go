@@ -32,7 +32,7 @@ type report struct {
 	Seconds           float64 `json:"seconds"`
 
 	PerNode map[string]int `json:"per_node"` // connections that came and went
-	Notes   []string       `json:"notes"`    // what went wrong first, by seconds
+	Notes   []string       `json:"notes"`    // what went wrong first, of each kind, by seconds
 }
 
 // String is the report without its notes, on one line.

@@ -15,7 +15,7 @@ import (
 type sniffer struct {
 	fd   int
 	port uint16 // of the servers
-	tell func(string)
+	tell func(kind, text string)
 
 	mu       sync.Mutex
 	syns     map[uint64]int    // sent, by handshake
@@ -33,7 +33,7 @@ type answer struct {
 }
 
 // newSniffer listens on all interfaces of the namespace that this thread is in.
-func newSniffer(port uint16, tell func(string)) (*sniffer, error) {
+func newSniffer(port uint16, tell func(kind, text string)) (*sniffer, error) {
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
@@ -134,11 +134,11 @@ func (s *sniffer) note(b []byte, outgoing bool) {
 		s.syns[key]++
 		if s.syns[key] == 2 {
 			s.resent++
-			s.tell(fmt.Sprintf("IPv%d port %d: SYN sent again", version, from))
+			s.tell("SYN again", fmt.Sprintf("IPv%d port %d", version, from))
 		}
 	case !outgoing && from == s.port && flags&flagRST != 0:
 		s.resets++
-		s.tell(fmt.Sprintf("IPv%d port %d: reset by %s, sequence %d, flags %#x", version, to, net.HardwareAddr(b[6:12]), sequence, flags))
+		s.tell("reset", fmt.Sprintf("IPv%d port %d by %s, flags %#x", version, to, net.HardwareAddr(b[6:12]), flags))
 	case !outgoing && from == s.port && flags&(flagSYN|flagACK) == flagSYN|flagACK:
 		key := version<<48 | uint64(to)<<32 | uint64(acknowledged-1)
 		s.answeredBy(key, answer{sequence, [6]byte(b[6:12])}, fmt.Sprintf("IPv%d port %d", version, to))
@@ -152,9 +152,9 @@ func (s *sniffer) answeredBy(key uint64, a answer, flow string) {
 		s.answers[key] = a
 	case first == a:
 		s.answered++
-		s.tell(flow + ": the same SYN-ACK again")
+		s.tell("SYN-ACK again", flow)
 	default:
 		s.doubled++
-		s.tell(fmt.Sprintf("%s: SYN-ACKs from %s and %s", flow, net.HardwareAddr(first.mac[:]), net.HardwareAddr(a.mac[:])))
+		s.tell("two SYN-ACKs", fmt.Sprintf("%s from %s and %s", flow, net.HardwareAddr(first.mac[:]), net.HardwareAddr(a.mac[:])))
 	}
 }
