@@ -94,9 +94,12 @@ func table(v ownership.View, self string, index map[string]int16) *lb.Table {
 	t := &lb.Table{Owners: make([]int16, lb.Buckets), Marks: make([]lb.Mark, lb.Buckets)}
 	at := make([]int16, len(v.Nodes))
 	for i, name := range v.Nodes {
-		at[i] = index[name]
+		at[i] = lb.NoNode
+		if known, ok := index[name]; ok {
+			at[i] = known
+		}
 	}
-	me := index[self]
+	me := index[self] // it is always there
 	marked := false
 	for b := range t.Owners {
 		owner := int16(lb.NoNode)

@@ -63,6 +63,7 @@ type Member struct {
 
 	// Of the goroutine that owns the machine:
 	status   ownership.Status // after the last event that changed something
+	begun    time.Time        // when peers could first be heard
 	sights   map[string]sighting
 	wishes   Wishes
 	wished   map[string]ownership.Weight // what the machine was told last
@@ -175,6 +176,7 @@ func (m *Member) loop(ctx context.Context) error {
 		m.inherit()
 	}
 	m.work.begin()
+	m.begun = time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -250,17 +252,15 @@ func (m *Member) look() {
 	for _, link := range m.links {
 		links = append(links, link.Peers())
 	}
-	fresh := sightings(m.cluster.Peers(), links)
-	for name, s := range fresh {
-		if old, known := m.sights[name]; s.silent != old.silent || !known {
-			m.handle(ownership.Silent{Peer: name, Silent: s.silent})
-		}
-		if s.heard.After(m.sights[name].heard) || s.hearsMe != m.sights[name].hearsMe {
-			m.handle(ownership.HeardBy{Peer: name, Hears: s.hearsMe, At: datapath.Monotonic() - time.Since(s.heard)})
-		}
+	fresh := listened(sightings(m.cluster.Peers(), links), time.Since(m.begun) >= m.opts.Machine.DeadAfter)
+	for _, event := range news(m.sights, fresh, monotonic) {
+		m.handle(event)
 	}
 	m.sights = fresh
 }
+
+// monotonic returns a time that has passed, by the machine's clock.
+func monotonic(at time.Time) time.Duration { return datapath.Monotonic() - time.Since(at) }
 
 // received takes a message; it is called from the goroutine of gossip.
 func (m *Member) received(from string, message []byte) {

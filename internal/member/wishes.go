@@ -8,6 +8,7 @@ import (
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/ownership"
+	"github.com/lbctl/lbctl/internal/store"
 )
 
 // Wishes are what this node wants of the cluster, as its configuration and its checks say.
@@ -30,27 +31,9 @@ func (m *Member) Wish(ctx context.Context, w Wishes) error {
 
 // wish tells the machine what this node wants, after what operators decided about it.
 func (m *Member) wish() {
-	admin := m.opts.Store.Admins()[m.opts.Machine.Name]
-	domains := make(map[string]ownership.Weight, len(m.wishes.Domains))
-	sick := make(map[string]bool)
-	for name, service := range m.wishes.Domains {
-		service.Weight = m.wishes.Weight
-		if admin.Weight != nil {
-			service.Weight = *admin.Weight
-		}
-		if admin.Drain || admin.Removed {
-			service.Admin = health.AdminDrain
-		}
-		verdict := service.Verdict()
-		domains[name] = ownership.Weight{
-			Weight: verdict.Weight, Healthy: verdict.Healthy, MinNodes: max(1, m.wishes.MinNodes[name]),
-		}
-		if !verdict.Healthy {
-			sick[name+": "+verdict.Reason] = true
-		}
-	}
+	domains, sick := m.wishes.weights(m.opts.Store.Admins()[m.opts.Machine.Name])
 	m.mu.Lock()
-	m.own.Sick = slices.Sorted(maps.Keys(sick))
+	m.own.Sick = sick
 	m.mu.Unlock()
 	if !maps.Equal(domains, m.wished) {
 		m.wished = domains
@@ -60,6 +43,31 @@ func (m *Member) wish() {
 		m.ready = true
 		m.handle(ownership.Ready{})
 	}
+}
+
+// weights returns what the node wants of each domain, after what operators decided, and what its checks
+// find wrong.
+func (w *Wishes) weights(admin store.NodeAdmin) (domains map[string]ownership.Weight, sick []string) {
+	domains = make(map[string]ownership.Weight, len(w.Domains))
+	wrong := make(map[string]bool)
+	for name, service := range w.Domains {
+		service.Weight = w.Weight
+		if admin.Weight != nil {
+			service.Weight = *admin.Weight
+		}
+		if admin.Drain || admin.Removed {
+			service.Admin = health.AdminDrain
+		}
+		verdict := service.Verdict()
+		domains[name] = ownership.Weight{
+			Weight: verdict.Weight, Healthy: verdict.Healthy, MinNodes: max(1, w.MinNodes[name]),
+		}
+		if !verdict.Healthy {
+			service.Admin = health.AdminReady // what people decided is no sickness
+			wrong[name+": "+service.Verdict().Reason] = true
+		}
+	}
+	return domains, slices.Sorted(maps.Keys(wrong))
 }
 
 // Reconfigure tells the machine of another configuration.
