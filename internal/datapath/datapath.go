@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -26,12 +27,16 @@ type Options struct {
 	Log         *slog.Logger
 }
 
-// A Datapath is the writing side of one pin directory. It is not safe for concurrent use.
+// A Datapath is the writing side of one pin directory. It is for one goroutine at a time, but for
+// Lease, NewLife and CurrentLease: those may come from others, and do not wait for a Set.
 type Datapath struct {
 	opts     Options
+	attached []AttachedDevice // by the last Set
+
+	// mu is held while the two change or are used for the lease, never while the kernel loads.
+	mu       sync.Mutex
 	maps     *mapSet          // nil before the first Set of a fresh directory
 	programs *ebpf.Collection // over maps
-	attached []AttachedDevice // by the last Set
 }
 
 // Open takes over what is pinned, if anything, and changes nothing.
@@ -106,19 +111,47 @@ func (d *Datapath) use(set *mapSet) error {
 	if err != nil {
 		return err
 	}
-	if d.maps != nil {
-		err = set.inheritLease(d.maps, programs)
-	}
-	if err == nil {
-		err = set.pin(d.opts.Dir)
-	}
-	if err != nil {
+	old := held{set, programs}
+	if err := d.replace(&old); err != nil {
 		programs.Close()
 		return err
 	}
-	d.Close()
-	d.maps, d.programs = set, programs
+	old.close()
 	return nil
+}
+
+// A held is a map set with the programs over it.
+type held struct {
+	maps     *mapSet
+	programs *ebpf.Collection
+}
+
+// replace exchanges what is held. A lease that is renewed meanwhile is that of the old set, which the
+// new one takes over, or of the new one.
+func (d *Datapath) replace(h *held) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps != nil {
+		if err := h.maps.inheritLease(d.maps, h.programs); err != nil {
+			return err
+		}
+	}
+	// only now: who finds the pins after a crash must find the lease in them
+	if err := h.maps.pin(d.opts.Dir); err != nil {
+		return err
+	}
+	d.maps, h.maps = h.maps, d.maps
+	d.programs, h.programs = h.programs, d.programs
+	return nil
+}
+
+func (h *held) close() {
+	if h.programs != nil {
+		h.programs.Close()
+	}
+	if h.maps != nil {
+		h.maps.close()
+	}
 }
 
 // repin brings back what others removed from the pin directory.
@@ -141,13 +174,11 @@ func (d *Datapath) repin() error {
 
 // Close lets go of everything; what is pinned and attached goes on without this process.
 func (d *Datapath) Close() {
-	if d.programs != nil {
-		d.programs.Close()
-	}
-	if d.maps != nil {
-		d.maps.close()
-	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	old := held{d.maps, d.programs}
 	d.maps, d.programs = nil, nil
+	old.close()
 }
 
 // Withdraw detaches every program and removes every pin: the machine is as it was before.

@@ -51,6 +51,8 @@ func (d *Datapath) Lease(until time.Duration) error { return d.renew(until, fals
 func (d *Datapath) NewLife(until time.Duration) error { return d.renew(until, true) }
 
 func (d *Datapath) renew(until time.Duration, anew bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.programs == nil {
 		return errNoState
 	}
@@ -62,6 +64,8 @@ func (d *Datapath) renew(until time.Duration, anew bool) error {
 
 // CurrentLease reads what the kernel goes by; the zero Lease before the first Set.
 func (d *Datapath) CurrentLease() Lease {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.maps == nil {
 		return Lease{}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,5 +118,62 @@ func TestALargerMapSetHasTheSameLease(t *testing.T) {
 	}
 	if diff := cmp.Diff(datapath.Lease{Until: until}, d.CurrentLease()); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A lease that waited for a Set would end while the kernel loads programs.
+func TestALeaseDoesNotWaitForASet(t *testing.T) {
+	s := newSite(t, "eth0")
+	d := s.open(datapath.ModeAuto)
+	s.set(d, served("eth0"))
+	until := datapath.Monotonic() + time.Hour
+	s.must(d.NewLife(until))
+
+	var renewed atomic.Int64
+	stop, stopped := make(chan struct{}), make(chan error)
+	go func() {
+		for n := time.Duration(1); ; n++ {
+			select {
+			case <-stop:
+				stopped <- nil
+				return
+			default:
+			}
+			if err := d.Lease(until + n); err != nil {
+				stopped <- err
+				return
+			}
+			if diff := cmp.Diff(datapath.Lease{Until: until + n}, d.CurrentLease()); diff != "" {
+				stopped <- fmt.Errorf("renewal %d is lost (-want +got):\n%s", n, diff)
+				return
+			}
+			renewed.Add(1)
+		}
+	}()
+	// each larger than the last: new maps, new programs
+	want := served("eth0")
+	for n := 8; n <= 64; n *= 2 {
+		for len(want.Tables) < n {
+			want.Tables = append(want.Tables, want.Tables[0])
+		}
+		before := renewed.Load()
+		if report := s.set(d, want); !report.Grown {
+			t.Errorf("%d tables: the map set did not grow: %+v", n, report)
+		}
+		if during := renewed.Load() - before; during < 50 {
+			t.Errorf("%d tables: only %d renewals while the map set grew", n, during)
+		}
+	}
+	close(stop)
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+	lease := d.CurrentLease()
+	d.Close()
+	if got := s.view().Lease(); got != lease {
+		t.Errorf("the pinned lease is %+v, not %+v", got, lease)
+	}
+	if err := d.Lease(until); err == nil {
+		t.Error("a lease of what is closed")
 	}
 }
