@@ -12,7 +12,6 @@ import (
 
 	"github.com/lbctl/lbctl/internal/cluster"
 	"github.com/lbctl/lbctl/internal/config"
-	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/heartbeat"
@@ -170,29 +169,6 @@ func (p *planner) agree(ctx context.Context, agreed *desired.Agreement) error {
 		return err
 	}
 	return failed
-}
-
-// happened logs and keeps what the machine tells.
-func (p *planner) happened(h ownership.Happening) {
-	attributes := []any{"what", h.Kind.String(), "node", h.Node}
-	if h.Buckets > 0 {
-		attributes = append(attributes, "buckets", h.Buckets)
-	}
-	if h.Reason != "" {
-		attributes = append(attributes, "reason", h.Reason)
-	}
-	if h.Took > 0 {
-		attributes = append(attributes, "took", h.Took.Round(time.Millisecond))
-	}
-	p.opts.Log.Info("cluster", attributes...)
-	what := h.Kind.String()
-	if h.Buckets > 0 {
-		what = fmt.Sprintf("%d buckets %s", h.Buckets, what)
-	}
-	if h.Node != "" {
-		what = h.Node + ": " + what
-	}
-	p.events.add(control.Event{Kind: "ownership", Node: h.Node, What: what, Why: h.Reason, Took: h.Took})
 }
 
 // wish tells the cluster what this node wants now.
