@@ -1,12 +1,15 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/lbctl/lbctl/internal/cluster"
+	"github.com/lbctl/lbctl/internal/control"
 )
 
 func TestKeysGenerateMakesAKeyThatLbdReads(t *testing.T) {
@@ -49,5 +52,33 @@ func TestKeysGenerateReplacesNoFile(t *testing.T) {
 	}
 	if left, err := os.ReadDir(dir); len(left) != 2 || err != nil {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+func TestKeysRotateTellsHowFarEachNodeIs(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		args   []string
+		answer control.KeyRotation
+		want   run
+	}{
+		{"done", nil, control.KeyRotation{Key: "0011223344556677", Done: true, Nodes: []control.KeyHolder{{Node: "n1", Step: "alone"}, {Node: "n2", Step: "alone"}}},
+			run{Stdout: "NODE  KEY 0011223344556677  WHY\nn1    alone\nn2    alone\n"}},
+		{"stands still", nil, control.KeyRotation{Key: "0011223344556677", Nodes: []control.KeyHolder{
+			{Node: "n1", Step: "added"}, {Node: "n2", Step: "missing", Why: "key file: no space left"}, {Node: "n3", Step: "missing", Why: "down"}}},
+			run{exitUnfinished, "NODE  KEY 0011223344556677  WHY\nn1    added\nn2    missing               key file: no space left\nn3    missing               down\n",
+				"lbctl: not finished: the new key is not everywhere, and the old one stays; waiting for n2 (key file: no space left), n3 (down); then run this again\n"}},
+		{"not begun", []string{"--back"}, control.KeyRotation{Nodes: []control.KeyHolder{{Node: "n2", Step: "unknown", Why: "down"}}},
+			run{exitUnfinished, "NODE  KEY      WHY\nn2    unknown  down\n", "lbctl: not finished: nothing was changed; waiting for n2 (down); then run this again\n"}},
+	} {
+		socket := fakeDaemon(t, control.Backend{Keys: func(_ context.Context, r control.KeysRequest) (control.KeyRotation, error) {
+			if r.Back != (c.args != nil) {
+				return c.answer, errors.New("the request is another one")
+			}
+			return c.answer, nil
+		}})
+		if got := lbctl(t, nil, append([]string{"keys", "rotate", "--socket", socket}, c.args...)...); got != c.want {
+			t.Errorf("%s: %+v", c.name, got)
+		}
 	}
 }

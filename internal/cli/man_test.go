@@ -70,7 +70,7 @@ func manual(root *cobra.Command) string {
 		{exitConfig, "A configuration file is invalid."},
 		{exitDegraded, "lbd reports problems (status only)."},
 		{exitUnreachable, "Nobody answers on the socket of lbd, or it may not be used."},
-		{exitUnfinished, "What was waited for did not happen in time; it goes on."},
+		{exitUnfinished, "What was waited for did not happen in time; it goes on, but for keys rotate, which is run again."},
 		{exitLastNode, "No other node would take new flows; see nodes drain."},
 	} {
 		macro(".TP\n.B %d", code.code)
