@@ -111,6 +111,7 @@ func (p *planner) run(ctx context.Context) error {
 	defer prune.Stop()
 	retry := retryFirst
 	again := time.After(0)
+	changed := false // by others, since the last look
 	for {
 		select {
 		case <-ctx.Done():
@@ -119,7 +120,7 @@ func (p *planner) run(ctx context.Context) error {
 			a.do()
 			close(a.done)
 		case <-p.changes:
-			again = time.After(quiet)
+			again, changed = time.After(quiet), true
 		case <-p.checked:
 			p.wish(ctx)
 		case <-prune.C:
@@ -128,6 +129,10 @@ func (p *planner) run(ctx context.Context) error {
 			}
 		case <-again:
 			again = nil
+			if changed {
+				changed = false
+				p.look(ctx)
+			}
 			if err := p.apply(ctx); err != nil {
 				again = time.After(retry)
 				retry = min(2*retry, retryLast)
@@ -195,19 +200,36 @@ func (p *planner) applied(state *lb.State, err error) error {
 // prune repairs what others changed, and says so. It returns an error when a repair failed, which
 // is logged.
 func (p *planner) prune(ctx context.Context) error {
-	drift, repair, err := p.applier.Drift(ctx)
-	if err != nil {
-		p.opts.Log.Warn("the host could not be checked", "err", err)
-		return nil // the next look comes anyway
-	}
-	if !slices.Equal(drift, p.drift) && len(drift) > 0 {
-		p.opts.Log.Warn("somebody changed what is ours", "drift", drift)
-	}
-	p.drift = drift
-	if !repair {
+	before := p.drift
+	p.drift = nil
+	if !p.look(ctx, before...) {
 		return nil
 	}
 	return p.apply(ctx)
+}
+
+// look finds what others changed, reports what is not known yet, and says whether there is
+// something to repair. What it finds stays in the status until the next prune, however soon it is
+// repaired.
+func (p *planner) look(ctx context.Context, known ...string) (repair bool) {
+	drift, repair, err := p.applier.Drift(ctx)
+	if err != nil {
+		p.opts.Log.Warn("the host could not be checked", "err", err)
+	}
+	known = append(known, p.drift...)
+	fresh := slices.DeleteFunc(slices.Clone(drift), func(line string) bool { return slices.Contains(known, line) })
+	if len(fresh) > 0 {
+		p.opts.Log.Warn("somebody changed what is ours", "drift", fresh)
+	}
+	for _, line := range drift {
+		if !slices.Contains(p.drift, line) {
+			p.drift = append(p.drift, line)
+		}
+	}
+	for _, line := range fresh {
+		p.events.add(control.Event{Kind: "drift", Node: p.cfg.Node, What: line})
+	}
+	return repair
 }
 
 // reload reads the file again. A file that is invalid, or cannot be applied, changes nothing.
