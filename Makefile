@@ -27,7 +27,7 @@ NOSKIP := | go run -C tools ./noskip
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build generate generate-check fmt lint test test-race test-kernels bench bench-gate \
+.PHONY: help build generate generate-check fmt lint test test-race test-kernels bench bench-drain bench-gate \
 	bench-peers fuzz demo clean
 
 help: ## list the targets
@@ -81,6 +81,9 @@ test-kernels: ## run the datapath's tests on other kernels, in virtual machines
 
 bench: ## run the datapath's benchmarks on this machine
 	go test -run '^$$' -bench . -count $(BENCHCOUNT) ./internal/datapath/...
+
+bench-drain: ## count the connections that planned changes break, by nftables' recipe and by ours
+	go test -run '^$$' -bench BrokenByAPlannedChange -benchtime 1x ./test/e2e
 
 bench-gate: ## count instructions in a virtual machine and compare with the committed figures
 	tools/bench-gate.sh

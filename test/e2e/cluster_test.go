@@ -122,6 +122,26 @@ const webServices = `
 
 func newCluster(t testing.TB, opts options) *cluster {
 	t.Helper()
+	c := newMachines(t, opts)
+	key := membership.GenerateKey()
+	for _, n := range c.nodes {
+		check(t, membership.WriteKeys(n.path("cluster.key"), []membership.Key{key}))
+		c.writeConfig(n, opts)
+		t.Cleanup(n.remove)
+	}
+	now := c.nodes[:len(c.nodes)-opts.later]
+	for _, n := range now {
+		n.launch()
+	}
+	for _, n := range now {
+		n.await()
+	}
+	return c
+}
+
+// newMachines is what a cluster runs on: nothing runs there yet.
+func newMachines(t testing.TB, opts options) *cluster {
+	t.Helper()
 	lab := nettest.New(t)
 	c := &cluster{lab: lab}
 	var err error
@@ -140,19 +160,6 @@ func newCluster(t testing.TB, opts options) *cluster {
 		check(t, n.host.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("192.0.2.%d/24", 11+i))))
 		check(t, n.host.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("2001:db8::%d/64", 11+i))))
 		c.nodes = append(c.nodes, n)
-	}
-	key := membership.GenerateKey()
-	for _, n := range c.nodes {
-		check(t, membership.WriteKeys(n.path("cluster.key"), []membership.Key{key}))
-		c.writeConfig(n, opts)
-		t.Cleanup(n.remove)
-	}
-	now := c.nodes[:len(c.nodes)-opts.later]
-	for _, n := range now {
-		n.launch()
-	}
-	for _, n := range now {
-		n.await()
 	}
 	return c
 }
