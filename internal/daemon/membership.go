@@ -48,6 +48,7 @@ func (p *planner) join() error {
 		},
 		KeyFile:    self.KeyFile,
 		Ring:       ring,
+		Witnesses:  self.Witness,
 		Heartbeats: heartbeats(p.cfg, life, ring.Keys),
 		Store:      p.store,
 		Snapshot:   filepath.Join(p.opts.StateDir, "absence"),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -26,6 +27,7 @@ type Options struct {
 	KeyFile    string          // that Ring is from; empty: the cluster has no key
 	Ring       cluster.Ring
 	Heartbeats []heartbeat.Options // one for each interface of a VIP; without callbacks
+	Witnesses  []netip.Addr        // asked by ICMP echo, for ownership.PolicyWitness
 	Store      *store.Store
 	Snapshot   string    // the file in which a leave of absence outlives the process
 	Nodes      []lb.Node // those of the configuration; others join with what they tell
@@ -59,6 +61,7 @@ type Member struct {
 	seen  chan struct{} // gossip or heartbeats changed
 	ended chan struct{} // nobody reads the inbox any more
 	work  *worker
+	stand *stand
 	keys  *keeper
 
 	// Of the goroutine that owns the machine:
@@ -103,7 +106,7 @@ func New(opts Options) (*Member, error) {
 	if err := m.begin(); err != nil {
 		return nil, err
 	}
-	m.work = newWorker(m)
+	m.work, m.stand = newWorker(m), newStand(m, opts.Witnesses)
 	var err error
 	if m.keys, err = newKeeper(m, opts.KeyFile, opts.Ring); err != nil {
 		return nil, err
@@ -160,6 +163,7 @@ func (m *Member) Run(ctx context.Context) error {
 	group.Go(func() error { return m.loop(ctx) })
 	group.Go(func() error { return m.tell(ctx) })
 	group.Go(func() error { return m.knock(ctx) })
+	group.Go(func() error { return m.stand.run(ctx) })
 	group.Go(func() error { return m.keys.run(ctx) })
 	return group.Wait()
 }
@@ -210,8 +214,13 @@ func (m *Member) within(ctx context.Context, do func()) error {
 	}
 }
 
-// handle gives the machine an event and has done what it answers.
+// handle gives the machine an event, after what witnesses say by now, and has done what it answers.
 func (m *Member) handle(event ownership.Event) {
+	m.stand.look()
+	m.handleNow(event)
+}
+
+func (m *Member) handleNow(event ownership.Event) {
 	if m.finished {
 		return
 	}
