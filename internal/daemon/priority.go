@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -14,6 +15,13 @@ const urgent = -10
 
 // hurry puts the threads of this process before others. Those that come later inherit that.
 func hurry() error {
+	if err := hurryThreads(); err != nil {
+		return err
+	}
+	return hurrySession()
+}
+
+func hurryThreads() error {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		return fmt.Errorf("list threads: %w", err)
@@ -26,6 +34,28 @@ func hurry() error {
 		if err := unix.Setpriority(unix.PRIO_PROCESS, id, urgent); err != nil && err != unix.ESRCH {
 			return fmt.Errorf("nice %d: %w", urgent, err)
 		}
+	}
+	return nil
+}
+
+// hurrySession does the same to our session: where the kernel shares the processors between sessions
+// (kernel.sched_autogroup_enabled), a nice value counts only within one. A session that we did not
+// begin has other programs in it, and stays as it is.
+func hurrySession() error {
+	session, err := unix.Getsid(0)
+	if err != nil || session != os.Getpid() {
+		return err
+	}
+	group, err := os.OpenFile("/proc/self/autogroup", os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // this kernel has no groups
+	}
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+	if _, err := fmt.Fprint(group, urgent); err != nil {
+		return fmt.Errorf("nice %d of the session: %w", urgent, err)
 	}
 	return nil
 }
