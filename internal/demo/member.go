@@ -33,12 +33,12 @@ func (n *node) serves() bool { return n.state == active || n.state == draining }
 // settle waits until all nodes that serve agree, and hold what they should.
 func (c *cluster) settle(ctx context.Context) error {
 	for deadline := time.Now().Add(settleTime); ; {
-		problem := c.unsettled(ctx)
+		n, problem := c.unsettled(ctx)
 		if problem == nil {
 			return nil
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("the nodes do not agree after %s: %w", settleTime, problem)
+			return fmt.Errorf("the nodes do not agree after %s: node %s: %w\n%s", settleTime, n.name, problem, tail(n.log()))
 		}
 		if err := sleep(ctx, 10*time.Millisecond); err != nil {
 			return err
@@ -46,8 +46,8 @@ func (c *cluster) settle(ctx context.Context) error {
 	}
 }
 
-// unsettled is what a node still waits for.
-func (c *cluster) unsettled(ctx context.Context) error {
+// unsettled is a node that waits for something, and what that is.
+func (c *cluster) unsettled(ctx context.Context) (*node, error) {
 	for _, n := range c.nodes {
 		if !n.serves() {
 			continue
@@ -57,10 +57,10 @@ func (c *cluster) unsettled(ctx context.Context) error {
 			err = c.differs(n, status)
 		}
 		if err != nil {
-			return fmt.Errorf("node %s: %w", n.name, err)
+			return n, err
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // differs compares what a node says with what should be.

@@ -14,7 +14,7 @@ const (
 	lineEvery = time.Second
 	// recently is what a bar is about: long enough for a few hundred connections, short enough to see
 	// a node go.
-	recently = time.Second
+	recently = 900 * time.Millisecond
 	// statusTime is how long a picture waits for an lbd that is busy, or gone.
 	statusTime = 100 * time.Millisecond
 )

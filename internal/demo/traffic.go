@@ -86,11 +86,14 @@ func (t *traffic) connect(ctx context.Context, f flow) {
 	start := time.Now()
 	name, err := t.page(ctx, f, patience)
 	took := time.Since(start)
-	if ctx.Err() != nil {
-		return
-	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if ctx.Err() != nil {
+		if took > stall { // when the scenario ended
+			t.waited(took)
+		}
+		return
+	}
 	t.result.Connections++
 	if _, known := t.result.PerNode[name]; !known && err == nil {
 		err = fmt.Errorf("the page is %q, not the name of a node", name)
@@ -232,12 +235,16 @@ func (t *traffic) askAgain(ctx context.Context, f flow) error {
 	defer c.close()
 	for {
 		start := time.Now()
-		if _, err := c.get("keep-alive"); err != nil {
+		_, err := c.get("keep-alive")
+		took := time.Since(start)
+		t.mu.Lock()
+		if err == nil || ctx.Err() != nil && took > stall {
+			t.waited(took)
+		}
+		t.mu.Unlock()
+		if err != nil {
 			return err
 		}
-		t.mu.Lock()
-		t.waited(time.Since(start))
-		t.mu.Unlock()
 		if err := sleep(ctx, heldPause); err != nil {
 			return err
 		}
