@@ -9,6 +9,7 @@ import (
 // A leave of absence of this node: asked for, then taken.
 type leave struct {
 	Number     uint64
+	Begun      time.Duration
 	Asked, For time.Duration
 	Sent       time.Duration
 	Granted    map[string]uint64 // peers, and their lives
@@ -24,14 +25,19 @@ type absence struct {
 // askPatience is how often DeadAfter fits into the time that peers have to grant a leave.
 const askPatience = 5
 
-// askLeave asks all the living. A node without peers needs nobody's word.
+// askLeave asks for a leave. A node without peers needs nobody's word.
 func (m *Machine) askLeave(d time.Duration) {
 	if m.Leave == nil {
-		m.Leave = &leave{
-			Number: m.number(), Asked: m.now, For: min(d, m.cfg.BootTimeout), Granted: make(map[string]uint64),
-		}
-		m.sendAbsent()
+		m.Leave = &leave{Begun: m.now, For: min(d, m.cfg.BootTimeout)}
+		m.askAgain()
 	}
+}
+
+// askAgain begins to ask all the living. The leave counts from here.
+func (m *Machine) askAgain() {
+	l := m.Leave
+	l.Number, l.Asked, l.Granted = m.number(), m.now, make(map[string]uint64)
+	m.sendAbsent()
 }
 
 // ungranted returns the living who have not granted this node's leave.
@@ -90,11 +96,13 @@ func (m *Machine) goAway() {
 		return
 	}
 	switch ungranted := m.ungranted(); {
+	case len(ungranted) == 0 && m.leased() && m.now-l.Asked > l.For/4:
+		m.askAgain() // too much of it is gone
 	case len(ungranted) == 0 && m.leased():
 		l.Taken, m.frozen = true, true
 		m.Until = max(m.Until, l.Asked+l.For)
-		m.happened(Happening{Kind: HappeningAbsent, Node: m.cfg.Name, Took: m.now - l.Asked})
-	case m.now-l.Asked > askPatience*m.cfg.DeadAfter:
+		m.happened(Happening{Kind: HappeningAbsent, Node: m.cfg.Name, Took: m.now - l.Begun})
+	case m.now-l.Begun > askPatience*m.cfg.DeadAfter:
 		m.Leave = nil
 		reason := "without a lease there is nothing to keep"
 		if len(ungranted) > 0 {
@@ -119,8 +127,9 @@ func (m *Machine) back(until time.Duration) bool {
 }
 
 // endLeave tells the peers that this node is here again, from now on with everything that it says.
+// Until they know, they do not mind that it does not hear them; so it waits to miss anybody.
 func (m *Machine) endLeave() {
-	m.Leave, m.Ended = nil, m.number()
+	m.Leave, m.Ended, m.Began = nil, m.number(), m.now
 	m.news[m.cfg.Name] = true
 }
 

@@ -113,6 +113,7 @@ func (m *Machine) makeTokens() {
 	}
 	if n := count(c.parts); n > 0 {
 		m.keep(c.parts)
+		m.hauntMade(c.parts)
 		m.happened(Happening{Kind: HappeningMade, Node: m.cfg.Name, Buckets: n, Took: m.now - m.changedAt})
 	}
 }

@@ -74,6 +74,10 @@ type (
 		Set    Set
 	}
 
+	// Lapsed says that the kernel's lease ended before it could be renewed, which the Machine cannot
+	// know when the driver was paused in between.
+	Lapsed struct{}
+
 	// Reconfigured replaces parts of Config while the Machine runs. Another Fingerprint ends the life.
 	Reconfigured struct {
 		Expected    []string
@@ -94,6 +98,7 @@ func (Absence) event()      {}
 func (Leave) event()        {}
 func (Drained) event()      {}
 func (Inherited) event()    {}
+func (Lapsed) event()       {}
 func (Reconfigured) event() {}
 
 // A Weight is what a node wants of a domain.

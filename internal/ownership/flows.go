@@ -140,13 +140,32 @@ func (m *Machine) haunt(p *peer, life, number uint64, parts []Part) {
 // hauntAll is for a life that ended: it may have flows everywhere but in what is this node's since
 // before.
 func (m *Machine) hauntAll(p *peer, life uint64) {
+	for _, name := range m.domains() {
+		m.haunt(p, life, never, []Part{{name, m.everything().Without(m.Tokens[name].Held)}})
+	}
+}
+
+// unsaid says whether a node did not say in its life where it may have flows.
+func (m *Machine) unsaid(name string) bool {
+	return name != m.cfg.Name && m.peer(name).Flows.Life < m.Known[name].Life
+}
+
+// hauntMade is for tokens that this node makes: dead nodes that never said anything to it may have
+// flows there. Who hands a bucket over tells what he knows of them.
+func (m *Machine) hauntMade(parts []Part) {
+	for _, name := range m.others() {
+		if p := m.peer(name); m.Known[name].Dead && m.unsaid(name) && !p.HostGone {
+			m.haunt(p, m.Known[name].Life, never, parts)
+		}
+	}
+}
+
+func (m *Machine) everything() Set {
 	var all Set
 	for b := range m.cfg.Buckets {
 		all.Add(b)
 	}
-	for _, name := range m.domains() {
-		m.haunt(p, life, never, []Part{{name, all.Without(m.Tokens[name].Held)}})
-	}
+	return all
 }
 
 // exorcise forgets the flows of a dead node whose machine is gone too: whoever talks to it gets a RST
@@ -169,6 +188,9 @@ func (m *Machine) contested(domain string) Set {
 		if name != m.cfg.Name {
 			all.AddAll(p.Flows.Parts[domain])
 			all.AddAll(p.Ghost.Parts[domain])
+		}
+		if m.Known.alive(name) && m.unsaid(name) {
+			all.AddAll(m.everything())
 		}
 	}
 	for _, ins := range m.In {

@@ -75,10 +75,11 @@ func (m *Machine) lease() time.Duration {
 		}
 	case PolicyAny:
 	}
-	// Who hears a peer that does not hear it will be believed dead.
+	// Who hears a peer that does not hear it will be believed dead. Not by one that comes back from
+	// leave, and did not hear anybody yet.
 	for name, p := range m.Peers {
 		r := m.Known[name]
-		if r != nil && !r.Dead && r.Stage != StageDown && p.Says == saidUnheard && !m.silent(name) {
+		if r != nil && !r.Dead && r.Stage != StageDown && p.Says == saidUnheard && !m.silent(name) && !m.away(name) {
 			return 0
 		}
 	}

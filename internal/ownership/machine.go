@@ -16,6 +16,7 @@ type Machine struct {
 
 	memory
 	now     time.Duration
+	handled time.Duration // the last event
 	actions Actions
 
 	fingerprint uint64        // of what is known
@@ -41,6 +42,7 @@ type Machine struct {
 type memory struct {
 	Life, Number uint64
 	Born         time.Duration // of the process
+	Began        time.Duration // of the life, or when it came back from leave or a pause
 	Until        time.Duration // end of the lease, 0 before the first
 	Ready, Gone  bool
 	Witnessed    bool
@@ -121,7 +123,7 @@ func New(cfg Config, life uint64, now time.Duration) (*Machine, error) {
 		return nil, err
 	}
 	m.memory = memory{
-		Life: life, Born: now,
+		Life: life, Born: now, Began: now,
 		Known: make(knowledge), Peers: make(map[string]*peer), Tokens: make(map[string]*domain),
 		Out: make(map[string]*move), In: make(map[string][]*move), MaybeNumber: 1,
 	}
@@ -140,7 +142,10 @@ func newMachine(cfg Config) (*Machine, error) {
 
 // Handle tells the machine what happened at a time, which never goes back.
 func (m *Machine) Handle(now time.Duration, event Event) Actions {
-	m.now, m.actions = now, Actions{Lease: m.Until}
+	if now-m.handled > m.cfg.LeaseTime {
+		m.Began = now // who was paused missed everybody
+	}
+	m.now, m.handled, m.actions = now, now, Actions{Lease: m.Until}
 	if m.Gone || m.frozen {
 		return m.actions
 	}
@@ -195,6 +200,10 @@ func (m *Machine) take(event Event) {
 		m.drained(e)
 	case Inherited:
 		m.inherited(e)
+	case Lapsed:
+		if m.Until != 0 {
+			m.loseLife("the kernel's lease ended")
+		}
 	case Reconfigured:
 		m.reconfigure(e)
 	}

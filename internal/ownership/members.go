@@ -145,7 +145,7 @@ func (m *Machine) loseLife(reason string) {
 	}
 	clear(m.Out)
 	clear(m.In)
-	m.Until, m.Leave, m.Ended = 0, nil, 0
+	m.Until, m.Leave, m.Ended, m.Began = 0, nil, 0, m.now
 	m.Resets = append(m.Resets, m.now)
 	m.Resets = m.Resets[max(0, len(m.Resets)-2):]
 	m.amend(func(r *Record) {
@@ -178,9 +178,13 @@ func (m *Machine) yieldLineage() {
 	}
 }
 
-// silent says whether nothing comes from a peer.
+// silent says whether nothing comes from a peer. In a life that has just begun nobody is: who was
+// paused missed everybody, and what it missed may be about to come.
 func (m *Machine) silent(name string) bool {
 	p := m.peer(name)
+	if m.now-m.Began <= m.cfg.DeadAfter {
+		return false
+	}
 	if p.Told {
 		return p.Silent
 	}
@@ -193,7 +197,7 @@ func (m *Machine) missing(name string) bool { return m.silent(name) && !m.away(n
 // declareDeaths declares a node dead when all who can be heard miss it. Only who has a lease does:
 // a deaf node misses everybody, and nobody confirms that he hears a mute one.
 func (m *Machine) declareDeaths() {
-	if !m.leased() || m.self().Stage == StageDown {
+	if !m.leased() || m.self().Stage == StageDown || m.onLeave() {
 		return
 	}
 	for _, name := range m.others() {
@@ -264,11 +268,11 @@ func (m *Machine) advance() {
 	}
 }
 
-// agreed says whether every living node that has to be asked has reported to know what this one
-// knows. It knew it at some time, so it still does.
+// agreed says whether every living node has reported to know what this one knows. It knew it at some
+// time, so it still does. Those that were down when they were heard last may not be any more.
 func (m *Machine) agreed() bool {
 	for name, r := range m.Known {
-		if name != m.cfg.Name && !r.Dead && r.Stage != StageDown && !m.agrees(name) {
+		if name != m.cfg.Name && !r.Dead && !m.agrees(name) {
 			return false
 		}
 	}

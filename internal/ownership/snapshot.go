@@ -56,7 +56,7 @@ func Restore(cfg Config, data []byte, now time.Duration) (*Machine, error) {
 
 // wake goes on after a leave. What was heard before says nothing about now.
 func (m *Machine) wake() {
-	m.Born = m.now
+	m.Born, m.Began = m.now, m.now
 	if m.Peers == nil {
 		m.Peers = make(map[string]*peer)
 	}

@@ -1,0 +1,380 @@
+package ownership
+
+import "time"
+
+// live lets a world go through its life: a start, times in which things go wrong, and times in which
+// changes are planned and clients must not notice any.
+func (w *world) live() {
+	for _, n := range w.nodes {
+		if n.index == 0 || w.chance(0.8) {
+			w.after(w.about(200*time.Millisecond), func() { n.begin() })
+		}
+	}
+	w.clients()
+	if w.chance(0.5) { // else the start is a part of the trouble
+		w.net.quiet = true
+		w.run(time.Second)
+		w.ensure()
+		w.settle()
+	}
+	for range 1 + w.rand.IntN(3) {
+		w.trouble(w.about(4 * time.Second))
+		w.rest()
+		if w.chance(0.5) {
+			w.plan()
+		}
+	}
+}
+
+// clients open flows, all the time.
+func (w *world) clients() {
+	w.after(w.about(30*time.Millisecond), func() {
+		w.connect()
+		w.check()
+		w.clients()
+	})
+}
+
+func (n *node) begin() {
+	if n.process == nil {
+		n.up = true
+		n.start()
+	}
+}
+
+// beginLater starts a node that went down, unless there is rest by then.
+func (w *world) beginLater(n *node, d time.Duration) {
+	era := w.era
+	w.after(d, func() {
+		if w.era == era {
+			n.begin()
+		}
+	})
+}
+
+// trouble lets things go wrong for a while.
+func (w *world) trouble(d time.Duration) {
+	w.note("trouble for %v", d)
+	w.net.quiet = false
+	pace := w.between(20*time.Millisecond, 500*time.Millisecond)
+	for end := w.now + d; w.now < end; {
+		w.run(w.about(pace))
+		w.disturb(w.nodes[w.rand.IntN(len(w.nodes))])
+	}
+}
+
+// disturb does something to a node.
+func (w *world) disturb(n *node) {
+	p := n.process
+	if p == nil {
+		if w.chance(0.6) {
+			n.begin()
+		}
+		return
+	}
+	switch w.rand.IntN(16) {
+	case 0:
+		n.crash(false)
+		w.beginLater(n, w.about(time.Second))
+	case 1:
+		n.crash(true)
+		w.beginLater(n, w.about(2*time.Second))
+	case 2:
+		p.doom = 1 + w.rand.IntN(6)
+	case 3:
+		p.pause(w.about(600 * time.Millisecond))
+	case 4:
+		p.stall, p.stallBy = 1+w.rand.IntN(6), w.about(600*time.Millisecond)
+	case 5, 6:
+		w.restart(n, w.about(time.Second))
+	case 7:
+		if w.chance(0.3) {
+			w.note("%s is asked to leave", n.name)
+			p.soon(func() { p.handle(Leave{}) })
+		}
+	case 8:
+		w.flipWitness(n)
+	case 9:
+		if w.chance(0.2) {
+			w.reconfigure()
+		}
+	case 10, 11:
+		n.rewish()
+	default:
+		if w.traits.cuts {
+			w.cut(n)
+		}
+	}
+}
+
+// restart ends a process with leave and begins the next one soon.
+func (w *world) restart(n *node, d time.Duration) {
+	p := n.process
+	w.note("%s is asked to restart", n.name)
+	n.backIn = d
+	p.soon(func() { p.handle(Absence{d + w.between(500*time.Millisecond, 2*time.Second)}) })
+}
+
+// rewish changes a weight or what checks say.
+func (n *node) rewish() {
+	w := n.w
+	d := w.rand.IntN(len(n.wish))
+	switch w.rand.IntN(3) {
+	case 0:
+		others := false
+		for _, other := range w.nodes {
+			others = others || other != n && other.counts(d)
+		}
+		n.wish[d].Weight = []int{0, 1, 50, 100, 200}[w.rand.IntN(5)]
+		if w.calm && !others {
+			n.wish[d].Weight = 50
+		}
+	case 1:
+		n.wish[d].Healthy = !n.wish[d].Healthy
+	default:
+		n.wish[d].MinNodes = 1 + w.rand.IntN(3)
+	}
+	w.note("%s wishes %+v", n.name, n.wish)
+	if p := n.process; p != nil {
+		p.soon(p.weigh)
+	}
+}
+
+// cut cuts links of a node, or heals some.
+func (w *world) cut(n *node) {
+	other := w.rand.IntN(len(w.nodes))
+	each := func(do func(i int)) {
+		for i := range w.nodes {
+			if i != n.index {
+				do(i)
+			}
+		}
+	}
+	switch w.rand.IntN(9) {
+	case 0: // one way
+		if other != n.index {
+			w.net.setCut(n.index, other, true)
+		}
+	case 1: // both ways
+		if other != n.index {
+			w.net.setCut(n.index, other, true)
+			w.net.setCut(other, n.index, true)
+		}
+	case 2: // mute
+		each(func(i int) { w.net.setCut(n.index, i, true) })
+	case 3: // deaf
+		each(func(i int) { w.net.setCut(i, n.index, true) })
+	case 4: // alone
+		each(func(i int) { w.net.setCut(n.index, i, true); w.net.setCut(i, n.index, true) })
+	case 5: // halves
+		side := w.rand.Uint64()
+		for i := range w.nodes {
+			for j := range w.nodes {
+				if side>>i&1 != side>>j&1 {
+					w.net.setCut(i, j, true)
+				}
+			}
+		}
+	case 6:
+		each(func(i int) {
+			if w.net.cut[n.index][i] || w.net.cut[i][n.index] {
+				w.net.setCut(n.index, i, false)
+				w.net.setCut(i, n.index, false)
+			}
+		})
+		w.findWitness()
+	default:
+		w.net.heal()
+		w.findWitness()
+	}
+}
+
+// loseWitness: the witness is on the first node's side of every cut.
+func (w *world) loseWitness() {
+	for i, n := range w.nodes {
+		if i > 0 && (w.net.cut[0][i] || w.net.cut[i][0]) {
+			n.setWitness(false)
+		}
+	}
+}
+
+// findWitness: it answers everybody again some time after the last cut healed.
+func (w *world) findWitness() {
+	if w.net.anyCut() {
+		return
+	}
+	w.after(w.about(200*time.Millisecond), func() {
+		if !w.net.anyCut() {
+			for _, n := range w.nodes {
+				n.setWitness(true)
+			}
+		}
+	})
+}
+
+func (w *world) flipWitness(n *node) {
+	if !n.witness && w.net.anyCut() {
+		return
+	}
+	n.setWitness(!n.witness)
+}
+
+func (n *node) setWitness(answers bool) {
+	if n.witness == answers {
+		return
+	}
+	n.w.note("%s: witness %v", n.name, answers)
+	n.witness = answers
+	if p := n.process; p != nil {
+		p.later(n.w.between(0, simConfig("").HintTime), func() { p.handle(Witness{n.witness}) })
+	}
+}
+
+// reconfigure gives all nodes another configuration, one after the other.
+func (w *world) reconfigure() {
+	w.config++
+	w.note("configuration %d", w.config)
+	for _, n := range w.nodes {
+		w.after(w.about(500*time.Millisecond), n.reread)
+	}
+}
+
+// reread makes a node follow the newest configuration.
+func (n *node) reread() {
+	if n.config == n.w.config {
+		return
+	}
+	n.config = n.w.config
+	if p := n.process; p != nil {
+		p.soon(func() {
+			c := n.settings()
+			p.handle(Reconfigured{Expected: c.Expected, Policy: c.Policy, Fingerprint: c.Fingerprint})
+		})
+	}
+}
+
+// rest ends all trouble and expects that everything finds its place.
+func (w *world) rest() {
+	w.note("rest")
+	w.era++
+	w.net.quiet = true
+	w.net.heal()
+	for _, n := range w.nodes {
+		n.reread()
+		n.setWitness(true)
+		if p := n.process; p != nil {
+			p.doom, p.stall = 0, 0
+			if p.paused {
+				p.resume()
+			}
+		}
+	}
+	w.run(4 * time.Second) // what was scheduled happens, and what is late arrives
+	for _, n := range w.nodes {
+		n.setWitness(true)
+	}
+	w.ensure()
+	w.settle()
+}
+
+// ensure starts nodes, so that enough run and somebody wants every bucket.
+func (w *world) ensure() {
+	running := 0
+	for _, n := range w.nodes {
+		if n.process == nil && w.chance(0.6) {
+			n.begin()
+		}
+		if n.process != nil {
+			running++
+		}
+	}
+	for _, n := range w.nodes {
+		if running > len(w.nodes)/2 {
+			break
+		}
+		if n.process == nil {
+			n.begin()
+			running++
+		}
+	}
+	w.ensureWanted()
+}
+
+// ensureWanted makes sure that somebody may have the buckets of every domain.
+func (w *world) ensureWanted() {
+	for d := range w.traits.domains {
+		wanted := false
+		for _, n := range w.nodes {
+			wanted = wanted || n.counts(d)
+		}
+		for _, n := range w.nodes {
+			if n.process != nil && !wanted {
+				n.wish[d].Weight, wanted = 100, true
+				n.process.soon(n.process.weigh)
+			}
+		}
+	}
+}
+
+// plan makes changes as an operator would, one after the other: no client may notice them.
+func (w *world) plan() {
+	for range 1 + w.rand.IntN(4) {
+		before := make([][]int, len(w.traits.domains))
+		w.watch = make([][]*watched, len(w.traits.domains))
+		for d := range w.traits.domains {
+			before[d] = w.owners(d)
+			for _, owner := range before[d] {
+				w.watch[d] = append(w.watch[d], &watched{acceptor: owner})
+			}
+		}
+		w.note("calm")
+		w.era++
+		w.net.quiet, w.calm = false, true
+		w.change(w.nodes[w.rand.IntN(len(w.nodes))])
+		w.run(w.about(500 * time.Millisecond))
+		w.net.quiet = true
+		w.run(3 * time.Second)
+		w.settle()
+		w.calm = false
+		for d := range w.traits.domains {
+			for b, owner := range w.owners(d) {
+				if moves := w.watch[d][b].moves; (moves > 0) != (owner != before[d][b]) {
+					w.fail("bucket %d of domain %d moved %d times from %d to %d", b, d, moves, before[d][b], owner)
+				}
+			}
+		}
+	}
+}
+
+// change does something that is planned.
+func (w *world) change(n *node) {
+	running, wanted := 0, 0
+	for _, other := range w.nodes {
+		if other.process != nil {
+			running++
+			if other.wish[0].Weight > 0 {
+				wanted++
+			}
+		}
+	}
+	// Without it a majority must be left.
+	spare := n.process != nil && (w.traits.policy != PolicyMajority || running > len(w.nodes)/2+1)
+	switch w.rand.IntN(4) {
+	case 0:
+		if spare {
+			w.restart(n, w.between(0, 800*time.Millisecond))
+		}
+	case 1:
+		if p := n.process; spare && wanted > 1 {
+			w.note("%s is asked to leave", n.name)
+			p.soon(func() { p.handle(Leave{}) })
+		}
+	default:
+		if n.process == nil {
+			n.begin()
+			return
+		}
+		n.rewish()
+	}
+	w.ensureWanted()
+}
