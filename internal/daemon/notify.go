@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"strings"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 	"golang.org/x/sys/unix"
@@ -12,6 +13,11 @@ func (p *planner) notify(state string) {
 	if _, err := systemd.SdNotify(false, state); err != nil {
 		p.opts.Log.Warn("the service manager was not told", "state", state, "err", err)
 	}
+}
+
+// notifyStatus says what lbd is doing in a line, for "systemctl status".
+func (p *planner) notifyStatus(text string) {
+	p.notify("STATUS=" + strings.ReplaceAll(text, "\n", "; "))
 }
 
 // notifyReloading carries the time that Type=notify-reload asks for.

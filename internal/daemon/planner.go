@@ -165,7 +165,7 @@ func (p *planner) apply(ctx context.Context) error {
 	}
 	if !p.ready {
 		p.ready = true
-		p.notify("READY=1")
+		p.notify("READY=1\nSTATUS=serving")
 		p.opts.Log.Info("serving", "cluster", p.cfg.ClusterName, "node", p.cfg.Node, "vips", len(p.cfg.VIPs))
 		p.wish(ctx)
 	}
@@ -187,11 +187,15 @@ func (p *planner) applied(state *lb.State, err error) error {
 	if err != nil {
 		if p.applyError == nil || p.applyError.Error() != err.Error() {
 			p.opts.Log.Error("not all is applied; trying again", "err", err)
+			p.notifyStatus("not all is applied: " + err.Error())
 		}
 		p.applyError = err
 		return err
 	}
-	p.applyError = nil
+	if p.applyError != nil {
+		p.applyError = nil
+		p.notifyStatus("serving")
+	}
 	p.state = state
 	p.generation++
 	return nil
