@@ -59,6 +59,8 @@ const maxKeys = 2
 // Add is the first step: the node learns to read the key, and writes with what it had.
 func (r Ring) Add(key Key) (Ring, error) {
 	switch {
+	case len(r.Keys) == 1 && r.Keys[0] == key:
+		return r, nil // the rotation is over here
 	case slices.Contains(r.Keys, key):
 		return Ring{r.Keys, key.ID()}, nil
 	case len(r.Keys) >= maxKeys:
@@ -70,6 +72,9 @@ func (r Ring) Add(key Key) (Ring, error) {
 // Use is the second step: the node writes with the key.
 func (r Ring) Use(id KeyID) (Ring, error) {
 	i := r.index(id)
+	if i == 0 {
+		return r, nil
+	}
 	if i < 0 || r.Next != id {
 		return r, fmt.Errorf("use key %s: no rotation to it is under way here", id)
 	}
