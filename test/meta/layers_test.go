@@ -33,6 +33,7 @@ var layers = map[string]int{
 	"internal/store":      2,
 	"internal/sockets":    2,
 	"internal/probe":      2,
+	"internal/program":    2,
 	"internal/reconcile":  3,
 	"internal/control":    3,
 	"internal/member":     3,
@@ -52,6 +53,7 @@ var beside = map[string][]string{
 	"internal/rendezvous": {"internal/lb"},
 	"internal/flowhash":   {"internal/lb"},
 	"internal/desired":    {"internal/config"},
+	"internal/probe":      {"internal/program"},
 	"internal/cli":        {"internal/demo"},
 }
 
