@@ -1,8 +1,8 @@
 package demo
 
 import (
+	"encoding/binary"
 	"errors"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -10,71 +10,105 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// synAck returns an IP packet that answers the client, from a port that nobody looks at.
-func synAck(to netip.Addr, port uint16, ack, number uint32) []byte {
-	tcp := []byte{
-		0, 80, byte(port >> 8), byte(port),
-		byte(number >> 24), byte(number >> 16), byte(number >> 8), byte(number),
-		byte(ack >> 24), byte(ack >> 16), byte(ack >> 8), byte(ack),
-		5 << 4, 0x12, 0, 0, 0, 0, 0, 0,
+// segment returns an IP packet of one TCP segment between two ports.
+func segment(family int, from, to uint16, flags byte, number, acknowledged uint32) []byte {
+	ip := make([]byte, 20)
+	ip[0], ip[9] = 0x45, unix.IPPROTO_TCP
+	if family == 1 {
+		ip = make([]byte, 40)
+		ip[0], ip[6] = 0x60, unix.IPPROTO_TCP
 	}
-	if to.Is4() {
-		ip := make([]byte, 20)
-		ip[0], ip[9] = 0x45, unix.IPPROTO_TCP
-		return append(ip, tcp...)
+	ip = binary.BigEndian.AppendUint16(ip, from)
+	ip = binary.BigEndian.AppendUint16(ip, to)
+	ip = binary.BigEndian.AppendUint32(ip, number)
+	ip = binary.BigEndian.AppendUint32(ip, acknowledged)
+	return append(ip, 5<<4, flags, 0, 0, 0, 0, 0, 0)
+}
+
+// A frame is what an observer sees: a SYN of the client, or an answer to the SYN of a number.
+type frame struct {
+	family, port int
+	syn          uint32
+	answer       uint32  // 0: this is the SYN
+	mac          [6]byte // of an answer
+}
+
+var n1, n2 = [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
+
+// watch returns an observer that has seen frames.
+func watch(frames ...frame) *observer {
+	o := &observer{
+		macs: map[[6]byte]string{n1: "n1", n2: "n2"}, syns: make(map[synKey]*syn),
+		rotated: time.Now(), nodes: make(map[flow]string),
 	}
-	ip := make([]byte, 40)
-	ip[0], ip[6] = 0x60, unix.IPPROTO_TCP
-	return append(ip, tcp...)
+	for _, f := range frames {
+		if f.answer == 0 {
+			o.note(segment(f.family, uint16(f.port), webPort, 0x02, f.syn, 0), [6]byte{}, true)
+			continue
+		}
+		o.note(segment(f.family, webPort, uint16(f.port), 0x12, f.answer, f.syn+1), f.mac, false)
+	}
+	return o
 }
 
 func TestTheObserverTellsASecondAnswerFromARepeatedOne(t *testing.T) {
-	v4, v6 := clients[0], clients[1]
-	n1, n2 := [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
-	type frame struct {
-		packet []byte
-		mac    [6]byte
-	}
 	for _, test := range []struct {
-		name             string
-		frames           []frame
-		doubled, surplus int
+		name   string
+		frames []frame
+		want   sight
 	}{
-		{"one answer", []frame{{synAck(v4, 1, 5, 9), n1}}, 0, 0},
-		{"repeated", []frame{{synAck(v4, 1, 5, 9), n1}, {synAck(v4, 1, 5, 9), n1}}, 0, 0},
-		{"another number", []frame{{synAck(v4, 1, 5, 9), n1}, {synAck(v4, 1, 5, 8), n1}}, 1, 1},
-		{"another node with the same number", []frame{{synAck(v4, 1, 5, 9), n1}, {synAck(v4, 1, 5, 9), n2}}, 1, 1},
+		{"one answer", []frame{{0, 7, 5, 0, n1}, {0, 7, 5, 9, n1}}, sight{}},
+		{"repeated", []frame{{0, 7, 5, 9, n1}, {0, 7, 5, 9, n1}}, sight{}},
+		{"another number", []frame{{0, 7, 5, 9, n1}, {0, 7, 5, 8, n1}}, sight{doubled: 1, surplus: 1}},
+		{"another node with the same number", []frame{{0, 7, 5, 9, n1}, {0, 7, 5, 9, n2}}, sight{doubled: 1, surplus: 1}},
 		{"two nodes that repeat theirs", []frame{
-			{synAck(v6, 1, 5, 9), n1}, {synAck(v6, 1, 5, 8), n2}, {synAck(v6, 1, 5, 9), n1}, {synAck(v6, 1, 5, 8), n2},
-		}, 1, 2},
-		{"another SYN from the port", []frame{{synAck(v4, 1, 5, 9), n1}, {synAck(v4, 1, 6, 8), n2}}, 0, 0},
-		{"the other family", []frame{{synAck(v4, 1, 5, 9), n1}, {synAck(v6, 1, 5, 8), n2}}, 0, 0},
-		{"cut short", []frame{{synAck(v4, 1, 5, 9)[:39], n1}, {synAck(v6, 1, 5, 8)[:59], n2}, {nil, n1}, {[]byte{0x4f}, n1}}, 0, 0},
+			{1, 7, 5, 9, n1}, {1, 7, 5, 8, n2}, {1, 7, 5, 9, n1}, {1, 7, 5, 8, n2},
+		}, sight{doubled: 1, surplus: 2}},
+		{"another SYN from the port", []frame{{0, 7, 5, 9, n1}, {0, 7, 6, 8, n2}}, sight{}},
+		{"the other family", []frame{{0, 7, 5, 9, n1}, {1, 7, 5, 8, n2}}, sight{}},
+		{"a SYN that got lost twice", []frame{{0, 7, 5, 0, n1}, {0, 7, 5, 0, n1}, {0, 7, 5, 0, n1}, {0, 7, 5, 9, n2}}, sight{repeated: 2}},
+		{"a SYN sent again when the answer had come", []frame{{1, 7, 5, 0, n1}, {1, 7, 5, 9, n1}, {1, 7, 5, 0, n1}}, sight{}},
+		{"a SYN with the largest number", []frame{{0, 7, 1<<32 - 1, 0, n1}, {0, 7, 1<<32 - 1, 9, n1}, {0, 7, 1<<32 - 1, 8, n2}}, sight{doubled: 1, surplus: 1}},
 	} {
-		o := &observer{
-			macs: map[[6]byte]string{n1: "n1", n2: "n2"}, answers: make(map[answerKey]answer),
-			rotated: time.Now(), nodes: make(map[flow]string),
+		if diff := cmp.Diff(test.want, watch(test.frames...).sight, cmp.AllowUnexported(sight{})); diff != "" {
+			t.Errorf("%s: -want +got\n%s", test.name, diff)
 		}
-		for _, f := range test.frames {
-			o.note(f.packet, f.mac)
+	}
+}
+
+func TestTheObserverRemembersASynForAMinute(t *testing.T) {
+	for _, test := range []struct {
+		after time.Duration
+		want  int
+	}{{30 * time.Second, 1}, {61 * time.Second, 1}, {3 * time.Minute, 0}} {
+		o := watch(frame{0, 7, 5, 9, n1})
+		// two SYNs in between, so that the halves change when it is time
+		for range 2 {
+			o.rotated = o.rotated.Add(-test.after / 2)
+			o.note(segment(0, 8, webPort, 0x02, 1, 0), [6]byte{}, true)
 		}
-		if o.doubled != test.doubled || o.surplus != test.surplus {
-			t.Errorf("%s: %d doubled, %d surplus; want %d, %d", test.name, o.doubled, o.surplus, test.doubled, test.surplus)
+		o.note(segment(0, webPort, 7, 0x12, 8, 6), n2, false)
+		if o.sight.doubled != test.want {
+			t.Errorf("after %s: %d doubled, want %d", test.after, o.sight.doubled, test.want)
 		}
+	}
+}
+
+func TestTheObserverIgnoresWhatIsCutShort(t *testing.T) {
+	o := watch(frame{0, 7, 5, 9, n1})
+	answer, answer6 := segment(0, webPort, 7, 0x12, 8, 6), segment(1, webPort, 7, 0x12, 8, 6)
+	for _, packet := range [][]byte{nil, {0x4f}, answer[:39], answer[:21], answer6[:59], answer6[:41], append([]byte{0x4f}, answer[1:]...)} {
+		o.note(packet, n2, false)
+	}
+	if o.sight != (sight{}) {
+		t.Errorf("%+v", o.sight)
 	}
 }
 
 func TestTheObserverKnowsWhoAnsweredLast(t *testing.T) {
-	n1, n2 := [6]byte{2, 0, 0, 0, 0, 1}, [6]byte{2, 0, 0, 0, 0, 2}
-	o := &observer{
-		macs: map[[6]byte]string{n1: "n1", n2: "n2"}, answers: make(map[answerKey]answer),
-		rotated: time.Now(), nodes: make(map[flow]string),
-	}
-	o.note(synAck(clients[0], 7, 1, 1), n1)
-	o.note(synAck(clients[0], 7, 2, 1), n2)
-	o.note(synAck(clients[1], 7, 3, 1), n1)
-	want := map[flow]string{{0, 7}: "n2", {1, 7}: "n1"}
-	if diff := cmp.Diff(want, o.nodes, cmp.AllowUnexported(flow{})); diff != "" {
+	o := watch(frame{0, 7, 1, 1, n1}, frame{0, 7, 2, 1, n2}, frame{1, 7, 3, 1, n1})
+	got := []string{o.who(flow{0, 7}), o.who(flow{1, 7}), o.who(flow{0, 8})}
+	if diff := cmp.Diff([]string{"n2", "n1", "nobody"}, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}
 }

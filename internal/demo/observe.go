@@ -20,28 +20,36 @@ type observer struct {
 	macs    map[[6]byte]string // names of nodes
 
 	mu sync.Mutex
-	// The first answer to each SYN, in two halves: when the younger is old enough, the older goes.
-	answers, older map[answerKey]answer
-	rotated        time.Time
-	doubled        int // SYNs
-	surplus        int // SYN-ACKs
-	nodes          map[flow]string
+	// What became of each SYN, in two halves: when the younger is old enough, the older goes.
+	syns, older map[synKey]*syn
+	rotated     time.Time
+	sight       sight
+	nodes       map[flow]string
+}
+
+// A sight is what an observer counted.
+type sight struct {
+	doubled  int // SYNs that were answered twice
+	surplus  int // SYN-ACKs that were one too many
+	repeated int // SYNs that were sent again, for want of an answer
 }
 
 // A flow is a connection of the client to the VIP of a family, 0 for IPv4 and 1 for IPv6.
 type flow struct{ family, port int }
 
-// An answerKey names the SYN that is answered, by the number that the answer acknowledges.
-type answerKey struct {
+// A synKey names a SYN by the number that acknowledges it.
+type synKey struct {
 	flow   flow
 	number uint32
 }
 
-// An answer is what tells one SYN-ACK from another: a stack repeats its number.
-type answer struct {
-	number  uint32
-	mac     [6]byte
-	doubled bool
+// A syn is what became of a SYN.
+type syn struct {
+	sent     bool
+	answered bool
+	doubled  bool
+	number   uint32 // of the first answer; a stack repeats its own
+	mac      [6]byte
 }
 
 // remembered is how long a SYN is watched for a second answer; a stack repeats a SYN-ACK for a minute.
@@ -50,8 +58,8 @@ const remembered = time.Minute
 func observe(client *netlab.Host, nodes []*node) (*observer, error) {
 	o := &observer{
 		stop: make(chan struct{}), stopped: make(chan struct{}),
-		macs:    make(map[[6]byte]string),
-		answers: make(map[answerKey]answer), rotated: time.Now(),
+		macs: make(map[[6]byte]string),
+		syns: make(map[synKey]*syn), rotated: time.Now(),
 		nodes: make(map[flow]string),
 	}
 	for _, n := range nodes {
@@ -92,14 +100,14 @@ func (o *observer) run() {
 		if err != nil {
 			continue // nothing came
 		}
-		if link, ok := from.(*unix.SockaddrLinklayer); ok && link.Pkttype != unix.PACKET_OUTGOING {
-			o.note(buffer[:n], [6]byte(link.Addr[:6]))
+		if link, ok := from.(*unix.SockaddrLinklayer); ok {
+			o.note(buffer[:n], [6]byte(link.Addr[:6]), link.Pkttype == unix.PACKET_OUTGOING)
 		}
 	}
 }
 
-// note looks at one IP packet that came from a MAC.
-func (o *observer) note(packet []byte, mac [6]byte) {
+// note looks at one IP packet that came from a MAC, or that the client sends.
+func (o *observer) note(packet []byte, mac [6]byte, outgoing bool) {
 	var tcp []byte
 	family := 0
 	switch {
@@ -108,45 +116,72 @@ func (o *observer) note(packet []byte, mac [6]byte) {
 	case len(packet) > 20 && packet[0]>>4 == 4 && packet[9] == unix.IPPROTO_TCP:
 		tcp = packet[min(int(packet[0]&15)*4, len(packet)):]
 	}
-	const synAck = 0x12
-	if len(tcp) < 20 || tcp[13]&synAck != synAck {
+	if len(tcp) < 20 {
 		return
 	}
-	key := answerKey{flow{family, int(binary.BigEndian.Uint16(tcp[2:]))}, binary.BigEndian.Uint32(tcp[8:])}
-	o.answered(key, answer{number: binary.BigEndian.Uint32(tcp[4:]), mac: mac})
+	from, to := int(binary.BigEndian.Uint16(tcp)), int(binary.BigEndian.Uint16(tcp[2:]))
+	number, acknowledged := binary.BigEndian.Uint32(tcp[4:]), binary.BigEndian.Uint32(tcp[8:])
+	const opening, synAck = 0x02, 0x12
+	switch flags := tcp[13] & synAck; {
+	case outgoing && flags == opening:
+		o.sent(synKey{flow{family, from}, number + 1})
+	case !outgoing && flags == synAck:
+		o.answered(synKey{flow{family, to}, acknowledged}, number, mac)
+	}
 }
 
-func (o *observer) answered(key answerKey, a answer) {
+func (o *observer) sent(key synKey) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.nodes[key.flow] = o.macs[a.mac]
+	s := o.syn(key)
+	if s.sent && !s.answered {
+		o.sight.repeated++
+	}
+	s.sent = true
+}
+
+func (o *observer) answered(key synKey, number uint32, mac [6]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.nodes[key.flow] = o.macs[mac]
+	s := o.syn(key)
+	if !s.answered {
+		s.answered, s.number, s.mac = true, number, mac
+		return
+	}
+	if s.number == number && s.mac == mac {
+		return
+	}
+	o.sight.surplus++
+	if !s.doubled {
+		s.doubled = true
+		o.sight.doubled++
+	}
+}
+
+// syn finds a SYN, or begins to watch it.
+func (o *observer) syn(key synKey) *syn {
 	if time.Since(o.rotated) > remembered {
-		o.answers, o.older, o.rotated = make(map[answerKey]answer), o.answers, time.Now()
+		o.syns, o.older, o.rotated = make(map[synKey]*syn), o.syns, time.Now()
 	}
-	before, seen := o.answers[key]
-	if !seen {
-		before, seen = o.older[key]
+	for _, half := range []map[synKey]*syn{o.syns, o.older} {
+		if s := half[key]; s != nil {
+			return s
+		}
 	}
-	if !seen {
-		o.answers[key] = a
-		return
-	}
-	if before.number == a.number && before.mac == a.mac {
-		return
-	}
-	o.surplus++
-	if !before.doubled {
-		o.doubled++
-		before.doubled = true
-		o.answers[key] = before
-	}
+	s := new(syn)
+	o.syns[key] = s
+	return s
 }
 
-// node returns who answered the newest SYN of a flow; nothing when nobody did.
-func (o *observer) node(f flow) string {
+// who returns the node that answered a SYN of a flow last.
+func (o *observer) who(f flow) string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.nodes[f]
+	if name := o.nodes[f]; name != "" {
+		return name
+	}
+	return "nobody"
 }
 
 // flowsOf returns the flows that a node answered last.
@@ -162,17 +197,17 @@ func (o *observer) flowsOf(name string) []flow {
 	return flows
 }
 
-// close counts what was answered twice. An observer that missed packets proves nothing.
-func (o *observer) close() (doubled, surplus int, err error) {
+// close returns what was counted. An observer that missed packets proves nothing.
+func (o *observer) close() (sight, error) {
 	close(o.stop)
 	<-o.stopped
 	defer unix.Close(o.fd)
 	stats, err := unix.GetsockoptTpacketStats(o.fd, unix.SOL_PACKET, unix.PACKET_STATISTICS)
 	if err != nil {
-		return 0, 0, fmt.Errorf("ask what the observer missed: %w", err)
+		return sight{}, fmt.Errorf("ask what the observer missed: %w", err)
 	}
 	if stats.Drops > 0 {
-		return 0, 0, fmt.Errorf("the observer missed %d packets", stats.Drops)
+		return sight{}, fmt.Errorf("the observer missed %d packets", stats.Drops)
 	}
-	return o.doubled, o.surplus, nil
+	return o.sight, nil
 }

@@ -24,18 +24,18 @@ func (c *cluster) play(ctx context.Context) (*Result, error) {
 	c.say("every node holds %s and %s; the client connects to them all the time", vips[0], vips[1])
 	t := c.startTraffic(ctx, observer)
 	err = c.scenario(ctx, t)
-	result, broken := t.stop()
+	result, troubles := t.stop()
 	if err == nil {
 		err = sleep(ctx, late)
 	}
-	var missed error
-	result.DuplicateAnswers, result.DuplicateSynAcks, missed = observer.close()
+	seen, missed := observer.close()
 	if err := errors.Join(err, missed); err != nil {
 		return nil, err
 	}
+	result.DuplicateAnswers, result.DuplicateSynAcks, result.SynRetransmits = seen.doubled, seen.surplus, seen.repeated
 	c.total(t)
-	for _, e := range broken {
-		c.say("broken: %v", e)
+	for _, text := range troubles {
+		c.say("%s", text)
 	}
 	c.say("%s", result.summary())
 	return result, nil

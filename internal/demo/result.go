@@ -21,6 +21,7 @@ type Result struct {
 	PerNode          map[string]int `json:"per_node"`           // who answered
 	DuplicateAnswers int            `json:"duplicate_answers"`  // SYNs that two nodes answered
 	DuplicateSynAcks int            `json:"duplicate_syn_acks"` // SYN-ACKs that were one too many
+	SynRetransmits   int            `json:"syn_retransmits"`    // SYNs that were sent again, for want of an answer
 	StalledOver1s    int            `json:"stalled_over_1s"`    // answers that took longer, as after a lost SYN
 	LongestGapMS     float64        `json:"longest_gap_ms"`     // slowest answer, of a new connection or a held one
 	// TakeoverMS is the time from the crash, or cut, until every new connection was answered again;
@@ -61,8 +62,8 @@ func (r *Result) Failed() error {
 
 // summary is the last line for people.
 func (r *Result) summary() string {
-	text := fmt.Sprintf("%d connections, %d broken, %d answered twice; %d answers took over a second, the slowest %.0f ms",
-		r.Connections, r.Broken, r.DuplicateAnswers, r.StalledOver1s, r.LongestGapMS)
+	text := fmt.Sprintf("%d connections, %d broken, %d answered twice; %d SYNs sent again, %d answers over a second, the slowest %.0f ms",
+		r.Connections, r.Broken, r.DuplicateAnswers, r.SynRetransmits, r.StalledOver1s, r.LongestGapMS)
 	if r.Scenario == Crash || r.Scenario == Partition {
 		text += fmt.Sprintf("; taken over after %.0f ms, %d connections ended with the node", r.TakeoverMS, r.DiedWithNode)
 	}

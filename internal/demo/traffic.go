@@ -33,10 +33,10 @@ type traffic struct {
 	wg       sync.WaitGroup
 	enough   chan struct{} // closed when the limit of connections is reached
 
-	mu     sync.Mutex
-	dead   string // the node whose connections may break
-	result Result
-	errs   []error
+	mu       sync.Mutex
+	dead     string // the node whose connections may break
+	result   Result
+	troubles []string // the first few, for people
 }
 
 // startTraffic makes new connections until the limit, or all the time, and keeps some.
@@ -90,7 +90,7 @@ func (t *traffic) connect(ctx context.Context, f flow) {
 	defer t.mu.Unlock()
 	if ctx.Err() != nil {
 		if took > stall { // when the scenario ended
-			t.waited(took)
+			t.waited(f, took)
 		}
 		return
 	}
@@ -103,31 +103,36 @@ func (t *traffic) connect(ctx context.Context, f flow) {
 		return
 	}
 	t.result.PerNode[name]++
-	t.waited(took)
+	t.waited(f, took)
 }
 
 // waited notes how long an answer took.
-func (t *traffic) waited(took time.Duration) {
+func (t *traffic) waited(f flow, took time.Duration) {
 	t.result.LongestGapMS = max(t.result.LongestGapMS, float64(took.Microseconds())/1000)
 	if took > stall {
 		t.result.StalledOver1s++
+		if t.dead == "" {
+			t.trouble("slow: an answer to %s port %d took %d ms, at %s", clients[f.family], f.port, took.Milliseconds(), t.observer.who(f))
+		}
+	}
+}
+
+// trouble keeps the first few texts; with more, nobody would read them.
+func (t *traffic) trouble(format string, args ...any) {
+	if len(t.troubles) < 6 {
+		t.troubles = append(t.troubles, time.Now().Format("15:04:05.000 ")+fmt.Sprintf(format, args...))
 	}
 }
 
 // ended counts a connection that broke, and says whether that was because its node died.
 func (t *traffic) ended(f flow, err error) (died bool) {
-	node := t.observer.node(f)
+	node := t.observer.who(f)
 	if t.dead != "" && node == t.dead {
 		t.result.DiedWithNode++
 		return true
 	}
 	t.result.Broken++
-	if len(t.errs) < 3 {
-		if node == "" {
-			node = "nobody"
-		}
-		t.errs = append(t.errs, fmt.Errorf("%w (%s had answered)", err, node))
-	}
+	t.trouble("broken: %v, at %s", err, node)
 	return false
 }
 
@@ -239,7 +244,7 @@ func (t *traffic) askAgain(ctx context.Context, f flow) error {
 		took := time.Since(start)
 		t.mu.Lock()
 		if err == nil || ctx.Err() != nil && took > stall {
-			t.waited(took)
+			t.waited(f, took)
 		}
 		t.mu.Unlock()
 		if err != nil {
@@ -252,10 +257,10 @@ func (t *traffic) askAgain(ctx context.Context, f flow) error {
 }
 
 // stop ends all connections and returns what was seen.
-func (t *traffic) stop() (*Result, []error) {
+func (t *traffic) stop() (result *Result, troubles []string) {
 	t.cancel()
 	t.wg.Wait()
-	return &t.result, t.errs
+	return &t.result, t.troubles
 }
 
 // shares copies the counts for a picture.

@@ -114,6 +114,7 @@ type result struct {
 	PerNode          map[string]int `json:"per_node"`
 	DuplicateAnswers int            `json:"duplicate_answers"`
 	DuplicateSynAcks int            `json:"duplicate_syn_acks"`
+	SynRetransmits   int            `json:"syn_retransmits"`
 	StalledOver1s    int            `json:"stalled_over_1s"`
 	LongestGapMS     float64        `json:"longest_gap_ms"`
 	TakeoverMS       float64        `json:"takeover_ms"`
