@@ -202,6 +202,7 @@ func (n *node) launch() {
 	n.cmd = n.host.Command(context.Background(), filepath.Join(binaries, n.lbd), "-config", n.path("lb.yaml"),
 		"-socket", n.path("lbd.sock"), "-bpf-dir", n.pins, "-state-dir", n.path("state"), "-data-dir", n.path("data"))
 	n.cmd.Stderr = n.logs
+	n.cmd.SysProcAttr.Setsid = true // as a service: its priority counts in the whole machine
 	check(n.t, n.cmd.Start())
 }
 

@@ -10,7 +10,9 @@ func TestTheStandardLoadOnAClusterAtRest(t *testing.T) {
 	c := newCluster(t, options{attach: "native", weights: []int{100, 100, 100}})
 	load := c.startStandardLoad(t)
 	time.Sleep(5 * time.Second)
-	load.stop(t).wantUnharmed(t)
+	r := load.stop(t)
+	r.wantUnharmed(t)
+	r.wantSteady(t)
 }
 
 // Two nodes that follow different files answer a SYN both, or neither does; a server that dies breaks

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 )
 
 // clientOptions say how much to do; half of everything is IPv6.
@@ -192,16 +194,44 @@ func (c *loadClient) timed(what string, v *visit, do func() error) bool {
 	took := time.Since(start)
 	c.exchanges.Add(1)
 	highest(&c.gap, took)
-	if took > stalled {
-		c.stalls.Add(1)
-	}
-	if err != nil || took > stalled {
-		c.note(what, fmt.Sprintf("%s of %q: after %s: %v", v.LocalAddr(), v.node, took.Round(time.Millisecond), err))
-	}
-	if err != nil {
-		c.broken.Add(1)
-	}
+	c.judge(what, v, took, err)
 	return err == nil
+}
+
+// judge counts and notes what did not work, and what took long because something was lost: a server
+// that the machine did not let run loses nothing.
+func (c *loadClient) judge(what string, v *visit, took time.Duration, err error) {
+	kind := "broken"
+	switch {
+	case err != nil:
+		c.broken.Add(1)
+	case took < stalled:
+		return
+	case v.retransmitted():
+		kind = "stalled"
+		c.stalls.Add(1)
+	default:
+		kind = "late"
+	}
+	about := "unanswered"
+	if v != nil {
+		about = fmt.Sprintf("%s of %q", v.LocalAddr(), v.node)
+	}
+	c.note(kind, fmt.Sprintf("%s %s: after %s: %v", what, about, took.Round(time.Millisecond), err))
+}
+
+// retransmitted says whether anything that was sent was sent again.
+func (v *visit) retransmitted() bool {
+	raw, err := v.Conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return true
+	}
+	again := true
+	_ = raw.Control(func(fd uintptr) {
+		info, err := unix.GetsockoptTCPInfo(int(fd), unix.SOL_TCP, unix.TCP_INFO)
+		again = err != nil || info.Total_retrans > 0
+	})
+	return again
 }
 
 func highest(of *atomic.Int64, took time.Duration) {
@@ -241,14 +271,8 @@ func (c *loadClient) visit(number int) {
 	took := time.Since(start)
 	c.made.Add(1)
 	highest(&c.slowest, took)
-	if took > stalled {
-		c.stalls.Add(1)
-	}
-	if err != nil || took > stalled {
-		c.note("connect", fmt.Sprintf("after %s: %v", took.Round(time.Millisecond), err))
-	}
+	c.judge("connect", v, took, err)
 	if err != nil {
-		c.broken.Add(1)
 		return
 	}
 	defer v.reset()
@@ -273,9 +297,8 @@ func (c *loadClient) closeInOrder(v *visit) {
 			err = errors.New("more than was asked for")
 		}
 	}
-	if err == nil || err.Error() != "EOF" {
-		c.broken.Add(1)
-		c.note("close", fmt.Sprintf("%s of %s: %v", v.LocalAddr(), v.node, err))
+	if !errors.Is(err, io.EOF) {
+		c.judge("close", v, 0, err)
 	}
 	v.Close()
 }
