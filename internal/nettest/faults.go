@@ -17,6 +17,7 @@ import (
 type Fault struct {
 	From, To  string // the ports that they come in and would go out at; "" is any
 	Ethertype uint16 // 0 is any
+	Protocol  byte   // of IP; 0 is any
 	Port      uint16 // of TCP or UDP, at either end; 0 is any protocol
 	Percent   int    // how many of them, by chance; 0 is all. Without Port: a frame may have it at both ends
 }
@@ -102,6 +103,9 @@ func (f Fault) matches() [][]expr.Any {
 		match = append(match,
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseLLHeader, Offset: 12, Len: 2},
 			equals(binary.BigEndian.AppendUint16(nil, f.Ethertype)))
+	}
+	if f.Protocol != 0 {
+		match = append(match, &expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, equals([]byte{f.Protocol}))
 	}
 	rules := [][]expr.Any{match}
 	if f.Port != 0 {

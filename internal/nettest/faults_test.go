@@ -28,11 +28,13 @@ func TestFaultsLoseTheFramesThatTheyNameAndNoOthers(t *testing.T) {
 		faults []nettest.Fault
 		want   []string // that do not arrive
 	}{
-		"none":     {},
-		"one way":  {[]nettest.Fault{{From: "a-eth0", To: "b-eth0"}}, []string{"a b gossip", "a b heartbeat", "a b other"}},
-		"one kind": {[]nettest.Fault{{From: "a-eth0", Ethertype: heartbeats}}, []string{"a b heartbeat", "a c heartbeat"}},
-		"one port": {[]nettest.Fault{{To: "c-eth0", Port: gossip}}, []string{"a c gossip", "b c gossip"}},
-		"always":   {[]nettest.Fault{{From: "a-eth0", To: "c-eth0", Ethertype: heartbeats, Percent: 100}}, []string{"a c heartbeat"}},
+		"none":         {},
+		"one way":      {[]nettest.Fault{{From: "a-eth0", To: "b-eth0"}}, []string{"a b gossip", "a b heartbeat", "a b other"}},
+		"one kind":     {[]nettest.Fault{{From: "a-eth0", Ethertype: heartbeats}}, []string{"a b heartbeat", "a c heartbeat"}},
+		"one protocol": {[]nettest.Fault{{From: "c-eth0", Protocol: unix.IPPROTO_UDP}}, []string{"c a gossip", "c a other", "c b gossip", "c b other"}},
+		"no protocol":  {[]nettest.Fault{{Protocol: unix.IPPROTO_ICMP}}, nil},
+		"one port":     {[]nettest.Fault{{To: "c-eth0", Port: gossip}}, []string{"a c gossip", "b c gossip"}},
+		"always":       {[]nettest.Fault{{From: "a-eth0", To: "c-eth0", Ethertype: heartbeats, Percent: 100}}, []string{"a c heartbeat"}},
 		"two": {
 			[]nettest.Fault{{From: "b-eth0"}, {To: "b-eth0", Ethertype: heartbeats}},
 			[]string{
