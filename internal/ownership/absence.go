@@ -77,8 +77,8 @@ func (m *Machine) allow(l Leaves) {
 	p.Absent = absence{l.Life, l.Number, m.now + d + d/20}
 }
 
-// away says whether a peer has leave.
-func (m *Machine) away(name string) bool {
+// excused says whether a peer has leave.
+func (m *Machine) excused(name string) bool {
 	p, r := m.peer(name), m.Known[name]
 	return m.keeps(ruleLeave) && r != nil && p.Absent.Life == r.Life && m.now < p.Absent.Until
 }
@@ -118,7 +118,7 @@ func (m *Machine) back(until time.Duration) bool {
 		return false
 	}
 	for name, r := range m.Known {
-		if name != m.cfg.Name && !r.Dead && r.Stage != StageDown && !m.missing(name) && !m.away(name) &&
+		if name != m.cfg.Name && !r.Dead && r.Stage != StageDown && !m.missing(name) && !m.excused(name) &&
 			m.peer(name).Says != saidHeard {
 			return false
 		}
@@ -142,7 +142,7 @@ func (m *Machine) absences() []Leaves {
 		all = append(all, Leaves{m.cfg.Name, m.Life, m.Ended, 0})
 	}
 	for _, name := range m.others() {
-		if p := m.peer(name); m.away(name) {
+		if p := m.peer(name); m.excused(name) {
 			all = append(all, Leaves{name, p.Absent.Life, p.Absent.Number, p.Absent.Until - m.now})
 		}
 	}

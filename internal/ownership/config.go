@@ -62,6 +62,8 @@ type Config struct {
 	// FlapWindow is the time in which a node that lost its life twice gets no buckets; so there are
 	// at most three changes in that time, whatever flaps.
 	FlapWindow time.Duration
+	// UDPIdle is how long a flow of UDP may be silent and still belong to the node that had it.
+	UDPIdle time.Duration
 
 	// Sign and Verify, if set, sign this node's record and check others'. A record travels through
 	// third nodes, so that the sender of a message is not always who speaks.
@@ -84,6 +86,7 @@ func DefaultConfig(name string) Config {
 		BootTimeout: 10 * time.Second,
 		Refresh:     time.Second,
 		FlapWindow:  time.Minute,
+		UDPIdle:     30 * time.Second,
 	}
 }
 

@@ -68,6 +68,13 @@ type (
 		Set    Set
 	}
 
+	// Quiet says that of the buckets that View lists as UDPKept some have no flow of UDP that this node
+	// noted within Config.UDPIdle.
+	Quiet struct {
+		Domain string
+		Set    Set
+	}
+
 	// Inherited says that this node may have sockets in buckets, from before its life.
 	Inherited struct {
 		Domain string
@@ -97,6 +104,7 @@ func (Ready) event()        {}
 func (Absence) event()      {}
 func (Leave) event()        {}
 func (Drained) event()      {}
+func (Quiet) event()        {}
 func (Inherited) event()    {}
 func (Lapsed) event()       {}
 func (Reconfigured) event() {}

@@ -10,6 +10,7 @@ import (
 type flows struct {
 	Life, Number uint64
 	Parts        map[string]Set
+	Kept         map[string]Set // whose UDP it decides about
 }
 
 // covers says whether f was said at the same time as a statement, or later.
@@ -33,8 +34,9 @@ func (m *Machine) drop(d *domain, set Set) {
 
 // regain takes buckets out of those that were given up.
 func (m *Machine) regain(d *domain, set Set) {
-	if !d.Maybe.And(set).Empty() {
+	if !d.Maybe.And(set).Empty() || !d.Keep.And(set).Empty() {
 		d.Maybe.RemoveAll(set)
+		d.Keep.RemoveAll(set)
 		m.maybeChanged()
 	}
 }
@@ -68,6 +70,9 @@ func (m *Machine) maybe() Maybe {
 		if d := m.Tokens[name]; !d.Maybe.Empty() {
 			msg.Parts = append(msg.Parts, Part{name, slices.Clone(d.Maybe)})
 		}
+		if d := m.Tokens[name]; !d.Keep.Empty() {
+			msg.Kept = append(msg.Kept, Part{name, slices.Clone(d.Keep)})
+		}
 	}
 	return msg
 }
@@ -78,14 +83,19 @@ func (m *Machine) onMaybe(from string, msg Maybe) {
 	if msg.Number == 0 || p.Flows.covers(msg.Life, msg.Number) {
 		return
 	}
-	p.Flows = flows{msg.Life, msg.Number, make(map[string]Set)}
-	for _, part := range msg.Parts {
-		p.Flows.Parts[part.Domain] = part.Set
-	}
+	p.Flows = flows{msg.Life, msg.Number, byDomain(msg.Parts), byDomain(msg.Kept)}
 	if p.Flows.covers(p.Ghost.Life, p.Ghost.Number) {
 		p.Ghost = flows{}
 	}
 	m.changed = true
+}
+
+func byDomain(parts []Part) map[string]Set {
+	sets := make(map[string]Set, len(parts))
+	for _, part := range parts {
+		sets[part.Domain] = part.Set
+	}
+	return sets
 }
 
 // witnessed is what this node knows of the flows of third nodes in buckets that go to a peer.
@@ -193,14 +203,6 @@ func (m *Machine) contested(domain string) Set {
 			all.AddAll(m.everything())
 		}
 	}
-	for _, ins := range m.In {
-		for _, in := range ins {
-			for _, part := range in.Parts {
-				if part.Domain == domain {
-					all.AddAll(part.Set)
-				}
-			}
-		}
-	}
+	all.AddAll(m.unreleased(domain))
 	return all
 }

@@ -79,7 +79,7 @@ func (m *Machine) lease() time.Duration {
 	// leave, and did not hear anybody yet.
 	for name, p := range m.Peers {
 		r := m.Known[name]
-		if r != nil && !r.Dead && r.Stage != StageDown && p.Says == saidUnheard && !m.silent(name) && !m.away(name) {
+		if r != nil && !r.Dead && r.Stage != StageDown && p.Says == saidUnheard && !m.silent(name) && !m.excused(name) {
 			return 0
 		}
 	}

@@ -62,6 +62,9 @@ type domain struct {
 	Held    Set // and nobody else has it; those in Out and In are not in here
 	Maybe   Set // given up, and our sockets may live
 	MaybeAt time.Duration
+	Keep    Set // given up, and this node decides about their UDP
+	KeepAt  time.Duration
+	kept    bool // they were noted for long enough
 	plan    *plan
 	shown   *shown
 }
@@ -176,6 +179,7 @@ func (m *Machine) take(event Event) {
 	switch e := event.(type) {
 	case Tick:
 		m.stir = true
+		m.noteLongEnough()
 	case Received:
 		m.receive(e.From, e.Message)
 	case Silent:
@@ -198,6 +202,8 @@ func (m *Machine) take(event Event) {
 		m.amend(func(r *Record) { r.Leaving = true })
 	case Drained:
 		m.drained(e)
+	case Quiet:
+		m.quiet(e)
 	case Inherited:
 		m.inherited(e)
 	case Lapsed:

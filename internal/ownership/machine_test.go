@@ -180,3 +180,43 @@ func TestARestartWithLeaveChangesNoOwner(t *testing.T) {
 		t.Errorf("life %d", life)
 	}
 }
+
+func TestDatagramsStayWhereTheirFlowsAre(t *testing.T) {
+	c := newQuietCluster(t, "a", "b")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	own := c.nodes["b"].Table("").owned()
+	c.tell("b", Weights{map[string]Weight{"": {0, true, 1}}})
+	c.run(100 * time.Millisecond)
+	want := func(when string, noted, kept, away Set) {
+		t.Helper()
+		a, b := c.nodes["a"].Table(""), c.nodes["b"].Table("")
+		if !b.UDPNoted.Equal(noted) || !b.UDPKept.Equal(kept) || !a.UDPAway.Equal(away) {
+			t.Errorf("%s: b notes %v, keeps %v; a leaves %v to others", when, b.UDPNoted, b.UDPKept, a.UDPAway)
+		}
+	}
+	want("after b gave its buckets up", own, nil, own)
+	c.tell("b", Quiet{"", own})
+	want("when flows may not have been noted yet", own, nil, own)
+	c.run(30 * time.Second)
+	want("when all that lives was noted", nil, own, own)
+	some := SetOf(slices.Collect(own.All())[:3]...)
+	c.tell("b", Quiet{"", some})
+	c.run(10 * time.Millisecond)
+	want("when some flows were over", nil, own.Without(some), own.Without(some))
+	c.stopped["b"] = true
+	c.run(600 * time.Millisecond)
+	if away := c.nodes["a"].Table("").UDPAway; !away.Empty() {
+		t.Errorf("a leaves %v to a dead node", away)
+	}
+}
+
+func (v View) owned() Set {
+	var s Set
+	for b, verb := range v.Verbs {
+		if verb == Accept {
+			s.Add(b)
+		}
+	}
+	return s
+}

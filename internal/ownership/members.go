@@ -134,6 +134,7 @@ func (m *Machine) loseLife(reason string) {
 	m.Life++
 	for _, d := range m.Tokens {
 		m.drop(d, slices.Clone(d.Held))
+		d.Keep = nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Out)) {
 		m.forgetMove(m.Out[name])
@@ -192,7 +193,7 @@ func (m *Machine) silent(name string) bool {
 }
 
 // missing says whether a peer is silent and has no leave to be.
-func (m *Machine) missing(name string) bool { return m.silent(name) && !m.away(name) }
+func (m *Machine) missing(name string) bool { return m.silent(name) && !m.excused(name) }
 
 // declareDeaths declares a node dead when all who can be heard miss it. Only who has a lease does:
 // a deaf node misses everybody, and nobody confirms that he hears a mute one.

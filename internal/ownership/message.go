@@ -26,10 +26,10 @@ type (
 	}
 
 	// Maybe lists the buckets in which the sender may have sockets although it gave them up. A
-	// higher Number replaces what was said before.
+	// higher Number replaces what was said before. Of the UDP of those in Kept the sender decides.
 	Maybe struct {
 		Life, Number uint64
-		Parts        []Part
+		Parts, Kept  []Part
 	}
 
 	// Offer hands buckets over. The sender already sends their new flows to the receiver.

@@ -154,7 +154,7 @@ func (m *Machine) onTaken(from string, msg Taken) {
 		n := 0
 		for _, part := range out.Parts {
 			n += part.Set.Len()
-			m.drop(m.domain(part.Domain), part.Set)
+			m.release(part.Domain, part.Set)
 		}
 		m.stir = true
 		m.happened(Happening{Kind: HappeningHanded, Node: from, Buckets: n, Took: m.now - out.Since})
@@ -205,21 +205,12 @@ func (m *Machine) keep(parts []Part) {
 // has returns the buckets of a domain of which this node has the token, or may have: it must not be
 // made anew.
 func (m *Machine) has(domain string) Set {
-	var all Set
-	all.AddAll(m.domain(domain).Held)
-	add := func(mv *move) {
-		for _, part := range mv.Parts {
+	all := m.taken(domain)
+	for _, out := range m.Out {
+		for _, part := range out.Parts {
 			if part.Domain == domain {
 				all.AddAll(part.Set)
 			}
-		}
-	}
-	for _, out := range m.Out {
-		add(out)
-	}
-	for _, ins := range m.In {
-		for _, in := range ins {
-			add(in)
 		}
 	}
 	return all
@@ -227,17 +218,8 @@ func (m *Machine) has(domain string) Set {
 
 // taken returns the buckets of a domain that this node accepts.
 func (m *Machine) taken(domain string) Set {
-	var all Set
+	all := m.unreleased(domain)
 	all.AddAll(m.domain(domain).Held)
-	for _, ins := range m.In {
-		for _, in := range ins {
-			for _, part := range in.Parts {
-				if part.Domain == domain {
-					all.AddAll(part.Set)
-				}
-			}
-		}
-	}
 	return all
 }
 

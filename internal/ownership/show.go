@@ -14,6 +14,9 @@ type shown struct {
 	delegate  map[string]Set // by peer
 	maybe     Set
 	contested Set
+	noted     Set
+	kept      Set
+	away      Set
 }
 
 // show tells the driver which buckets changed.
@@ -42,10 +45,20 @@ func (m *Machine) look(name string) *shown {
 		for _, part := range out.Parts {
 			if part.Domain == name {
 				s.delegate[peer] = part.Set
+				s.noted.AddAll(part.Set)
 				// of a bucket that is about to go, our sockets may have flows, as before
 				s.contested.AddAll(m.contested(name).And(part.Set))
 			}
 		}
+	}
+	away := m.away(name)
+	s.away = away.And(s.accept)
+	s.away.AddAll(away.And(s.noted))
+	s.noted = s.noted.Without(away)
+	if d.kept {
+		s.kept.AddAll(d.Keep)
+	} else {
+		s.noted.AddAll(d.Keep)
 	}
 	return s
 }
@@ -63,6 +76,9 @@ func (s *shown) differs(before *shown) Set {
 	add(s.accept, before.accept)
 	add(s.maybe, before.maybe)
 	add(s.contested, before.contested)
+	add(s.noted, before.noted)
+	add(s.kept, before.kept)
+	add(s.away, before.away)
 	for _, peer := range slices.Collect(maps.Keys(s.delegate)) {
 		add(s.delegate[peer], before.delegate[peer])
 	}
@@ -105,6 +121,7 @@ func (m *Machine) Table(domain string) View {
 	v := View{
 		Owners: slices.Clone(s.plan.owners), Verbs: make([]Verb, m.cfg.Buckets),
 		MaybeLocal: s.maybe.Without(s.accept), Contested: s.contested,
+		UDPNoted: s.noted, UDPKept: s.kept, UDPAway: s.away,
 	}
 	for _, n := range s.plan.nodes {
 		v.Nodes = append(v.Nodes, n.Name)

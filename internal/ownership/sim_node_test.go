@@ -128,18 +128,27 @@ func (n *node) start() {
 	p.paused = true // the kernel follows when all this is known
 	p.handle(Witness{n.witness})
 	p.weigh()
-	if p.anew {
-		for d, name := range n.w.traits.domains {
-			p.handle(Inherited{name, n.w.flows.busy(d, n.index)})
-		}
-	}
+	inherit := p.anew
 	p.todo.apply, p.paused = true, false
 	p.perform(Actions{Lease: p.machine.Until})
 	ready := n.w.between(0, 200*time.Millisecond)
 	if p.resumed {
 		ready = 0
 	}
-	p.later(ready, func() { p.handle(Ready{}) })
+	var begin func()
+	begin = func() {
+		if p.todo.apply { // the kernel may still take flows for the life before
+			p.later(time.Millisecond, begin)
+			return
+		}
+		if inherit {
+			for d, name := range n.w.traits.domains {
+				p.handle(Inherited{name, n.w.flows.busy(d, n.index)})
+			}
+		}
+		p.handle(Ready{})
+	}
+	p.later(ready, begin)
 	p.every(p.machine.cfg.Tick, p.tick)
 	p.every(heartbeatEvery, p.beat)
 	p.every(500*time.Millisecond, p.count)

@@ -43,7 +43,7 @@ func (m *Machine) member(r *Record) Member {
 	}
 	p := m.peer(r.Name)
 	member.Silent, member.Hears, member.Knowledge = m.silent(r.Name), p.Says == saidHeard, p.Fingerprint
-	if m.away(r.Name) {
+	if m.excused(r.Name) {
 		member.Absent = p.Absent.Until
 	}
 	return member

@@ -27,6 +27,11 @@ type View struct {
 	MaybeLocal Set
 	// Contested are buckets of ours in which other live nodes may hold flows.
 	Contested Set
+	// UDPNoted and UDPKept are buckets about whose UDP this node decides, although it hands them over
+	// or did. Of the first it takes everything, of the second what it noted.
+	UDPNoted, UDPKept Set
+	// UDPAway are buckets of ours about whose UDP another node decides.
+	UDPAway Set
 }
 
 // A Status is for people.

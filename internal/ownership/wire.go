@@ -67,7 +67,7 @@ func (m Opinion) MarshalBinary() ([]byte, error) {
 
 // MarshalBinary implements Message.
 func (m Maybe) MarshalBinary() ([]byte, error) {
-	return appendParts(header(kindMaybe, m.Life, m.Number), m.Parts), nil
+	return m.append(header(kindMaybe, m.Life)), nil
 }
 
 // MarshalBinary implements Message.
@@ -90,14 +90,12 @@ func (m Taken) MarshalBinary() ([]byte, error) {
 
 // MarshalBinary implements Message.
 func (m Refused) MarshalBinary() ([]byte, error) {
-	b := header(kindRefused, m.Life, m.To, m.Number, m.Maybe.Number)
-	return appendParts(b, m.Maybe.Parts), nil
+	return m.Maybe.append(header(kindRefused, m.Life, m.To, m.Number)), nil
 }
 
 // MarshalBinary implements Message.
 func (m Released) MarshalBinary() ([]byte, error) {
-	b := header(kindReleased, m.Life, m.To, m.Number, m.Maybe.Number)
-	return appendParts(b, m.Maybe.Parts), nil
+	return m.Maybe.append(header(kindReleased, m.Life, m.To, m.Number)), nil
 }
 
 // MarshalBinary implements Message.
@@ -108,7 +106,7 @@ func (m Claim) MarshalBinary() ([]byte, error) {
 // MarshalBinary implements Message.
 func (m Grant) MarshalBinary() ([]byte, error) {
 	b := appendParts(header(kindGrant, m.Life, m.To, m.Number, m.Knowledge), m.Held)
-	return appendParts(binary.AppendUvarint(b, m.Maybe.Number), m.Maybe.Parts), nil
+	return m.Maybe.append(b), nil
 }
 
 // MarshalBinary implements Message.
@@ -119,6 +117,11 @@ func (m Absent) MarshalBinary() ([]byte, error) {
 // MarshalBinary implements Message.
 func (m AbsentGranted) MarshalBinary() ([]byte, error) {
 	return header(kindAbsentGranted, m.Life, m.To, m.Number), nil
+}
+
+// append appends all but the life, which is the message's.
+func (m Maybe) append(b []byte) []byte {
+	return appendParts(appendParts(binary.AppendUvarint(b, m.Number), m.Parts), m.Kept)
 }
 
 func header(kind byte, numbers ...uint64) []byte {
@@ -170,19 +173,19 @@ func (r *reader) message(kind byte) Message {
 	case kindOpinion:
 		return Opinion{life, r.uint64(), list(r, maxRecords, func() Ref { return Ref{r.string(), r.uint64()} })}
 	case kindMaybe:
-		return Maybe{life, r.uint64(), r.parts()}
+		return r.maybe(life)
 	case kindOffer:
 		return Offer{life, r.uint64(), r.uint64(), r.uint64(), r.parts(), list(r, maxRecords, r.witnessed)}
 	case kindTaken:
 		return Taken{life, r.uint64(), r.uint64()}
 	case kindRefused:
-		return Refused{life, r.uint64(), r.uint64(), Maybe{life, r.uint64(), r.parts()}}
+		return Refused{life, r.uint64(), r.uint64(), r.maybe(life)}
 	case kindReleased:
-		return Released{life, r.uint64(), r.uint64(), Maybe{life, r.uint64(), r.parts()}}
+		return Released{life, r.uint64(), r.uint64(), r.maybe(life)}
 	case kindClaim:
 		return Claim{life, r.uint64(), r.uint64(), r.parts()}
 	case kindGrant:
-		return Grant{life, r.uint64(), r.uint64(), r.uint64(), r.parts(), Maybe{life, r.uint64(), r.parts()}}
+		return Grant{life, r.uint64(), r.uint64(), r.uint64(), r.parts(), r.maybe(life)}
 	case kindAbsent:
 		return Absent{life, r.uint64(), r.duration()}
 	case kindAbsentGranted:
@@ -215,6 +218,8 @@ func (r *reader) record() Record {
 	}
 	return record
 }
+
+func (r *reader) maybe(life uint64) Maybe { return Maybe{life, r.uint64(), r.parts(), r.parts()} }
 
 func (r *reader) leave() Leaves {
 	return Leaves{r.string(), r.uint64(), r.uint64(), r.duration()}

@@ -25,7 +25,7 @@ func setOfDensity(density float64) Set {
 // oneOfEach is a message of each kind with all of its fields set.
 func oneOfEach() []Message {
 	parts := []Part{{"", SetOf(0, 7, 63, 64, lb.Buckets-1)}, {"web", setOfDensity(0.03)}}
-	maybe := Maybe{Life: 11, Number: 5, Parts: parts}
+	maybe := Maybe{Life: 11, Number: 5, Parts: parts, Kept: parts[:1]}
 	record := Record{
 		Name: "n1", Life: 1 << 60, Version: 3, Dead: true, Stage: StageMember, Waiting: true, Leaving: true,
 		Lineage: Lineage{9, "n2"}, Config: 0xfedcba9876543210, Meta: []byte{1, 2}, Signature: []byte{3, 4},
