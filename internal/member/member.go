@@ -176,9 +176,6 @@ func (m *Member) loop(ctx context.Context) error {
 	stored := m.opts.Store.Changed()
 	m.status = m.machine.Status(datapath.Monotonic())
 	m.wish()
-	if !m.resumed {
-		m.inherit()
-	}
 	m.work.begin()
 	m.begun = time.Now()
 	for {
@@ -194,6 +191,10 @@ func (m *Member) loop(ctx context.Context) error {
 			m.wish()
 			m.share("")
 		case <-tick.C:
+			if m.work.lapsed() {
+				m.handle(ownership.Lapsed{})
+			}
+			m.present()
 			m.look()
 			m.handle(ownership.Tick{})
 		}

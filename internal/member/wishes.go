@@ -39,10 +39,20 @@ func (m *Member) wish() {
 		m.wished = domains
 		m.handle(ownership.Weights{Domains: domains})
 	}
-	if m.wishes.Ready && !m.ready {
-		m.ready = true
-		m.handle(ownership.Ready{})
+	m.present()
+}
+
+// present says that this node is ready, once everything is installed. By then the kernel takes no flow
+// any more that a life before this process would have taken, so all connections of that are known.
+func (m *Member) present() {
+	if m.ready || !m.wishes.Ready || !m.work.cleared() {
+		return
 	}
+	m.ready = true
+	if !m.resumed {
+		m.inherit()
+	}
+	m.handle(ownership.Ready{})
 }
 
 // weights returns what the node wants of each domain, after what operators decided, and what its checks

@@ -26,8 +26,10 @@ type worker struct {
 
 	mu    sync.Mutex
 	todo  order
+	clear bool          // the kernel holds nothing of a life before this process
 	anew  bool          // a new life begins, and has no lease yet
 	lease time.Duration // to begin it with
+	late  bool          // the kernel's lease ended before it was renewed
 	busy  bool
 }
 
@@ -83,9 +85,13 @@ func (w *worker) add(a ownership.Actions) {
 	}
 }
 
-// renew lets the kernel go on. When its lease ended before, the machine finds that by its own clock.
+// renew lets the kernel go on. Its lease may have ended while this process did not run: the machine
+// does not know that by its own clock.
 func (w *worker) renew(until time.Duration) {
-	if err := w.member.opts.Lease(kernelLease(until)); err != nil && !errors.Is(err, datapath.ErrLapsed) {
+	switch err := w.member.opts.Lease(kernelLease(until)); {
+	case errors.Is(err, datapath.ErrLapsed):
+		w.late = until > datapath.Monotonic()
+	case err != nil:
 		w.member.opts.Log.Error("the lease is not renewed", "err", err)
 	}
 }
@@ -131,6 +137,11 @@ func (w *worker) work(ctx context.Context) {
 		}
 		w.mu.Unlock()
 	}
+	if o.agreed != nil {
+		w.mu.Lock()
+		w.clear = true
+		w.mu.Unlock()
+	}
 	w.endow()
 	for _, e := range o.send {
 		w.member.sendOwnership(e)
@@ -155,6 +166,22 @@ func (w *worker) endow() {
 	default:
 		w.anew = false
 	}
+}
+
+// cleared says whether the kernel follows this process: what it took before is over.
+func (w *worker) cleared() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clear
+}
+
+// lapsed says whether the kernel's lease ended before it was renewed, and forgets it.
+func (w *worker) lapsed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	late := w.late
+	w.late = false
+	return late
 }
 
 // idle returns when all that was said is done.
