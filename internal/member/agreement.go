@@ -120,13 +120,14 @@ func table(v ownership.View, self string, index map[string]int16) *lb.Table {
 		t.Owners[b], t.Marks[b] = owner, mark
 		marked = marked || mark != 0
 	}
-	for b := range v.MaybeLocal.All() {
-		t.Marks[b] |= lb.MarkMaybeLocal
-		marked = true
-	}
-	for b := range v.Contested.All() {
-		t.Marks[b] |= lb.MarkContested
-		marked = true
+	for mark, set := range map[lb.Mark]ownership.Set{
+		lb.MarkMaybeLocal: v.MaybeLocal, lb.MarkContested: v.Contested,
+		lb.MarkUDPNoted: v.UDPNoted, lb.MarkUDPKept: v.UDPKept, lb.MarkUDPAway: v.UDPAway,
+	} {
+		for b := range set.All() {
+			t.Marks[b] |= mark
+			marked = true
+		}
 	}
 	if !marked {
 		t.Marks = nil
