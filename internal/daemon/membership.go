@@ -186,12 +186,19 @@ func (p *planner) wish(ctx context.Context) {
 func (p *planner) changeable(fresh *config.Config) error {
 	switch {
 	case (p.cfg.Membership == nil) != (fresh.Membership == nil) ||
-		fresh.Membership != nil && !reflect.DeepEqual(*p.cfg.Membership, *fresh.Membership):
+		fresh.Membership != nil && !reflect.DeepEqual(fixed(*p.cfg.Membership), fixed(*fresh.Membership)):
 		return errors.New("cluster.membership changed: restart lbd to use it")
 	case p.member != nil && (p.cfg.Node != fresh.Node || p.cfg.ClusterName != fresh.ClusterName):
 		return errors.New("cluster.name or cluster.node changed: restart lbd to use it")
 	}
 	return nil
+}
+
+// fixed is without what a running machine can be told. The policy, unless it is written, follows the
+// number of nodes.
+func fixed(m config.Membership) config.Membership {
+	m.Partition = ""
+	return m
 }
 
 // reconfigure tells the cluster of a new configuration.
