@@ -109,6 +109,7 @@ func (p *process) start(t *testing.T) {
 	}
 	p.cmd = p.host.Command(context.Background(), self)
 	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
+	p.cmd.SysProcAttr.Setsid = true
 	p.cmd.Stderr = &logWriter{t: t, name: p.Name}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
