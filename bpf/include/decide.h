@@ -152,6 +152,9 @@ __attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *p
 		return REASON_ERROR_NOT_OWNER;
 	if (verb == VERB_DELEGATE && (is_tcp || is_udp) && find_node(target_of(packet->word)))
 		return OUTCOME(REASON_DELEGATED, target_of(packet->word));
+	/* a listener's reset would end what another node's socket has */
+	if (is_tcp && !opening && !is_error && flags & BUCKET_CONTESTED)
+		return REASON_UNKNOWN_FLOW;
 	return reason_mine(question);
 }
 

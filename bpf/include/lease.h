@@ -26,6 +26,15 @@ ALWAYS_INLINE int lease_over(void)
 	return until == LEASE_ENDED || bpf_ktime_get_ns() >= until;
 }
 
+/* An order that loads keep on every processor: after what was written before. */
+ALWAYS_INLINE __u64 latest_lease_word(void)
+{
+	return __sync_fetch_and_add(&directory.lease, 0);
+}
+
+/* How often the lease may change while the timer is set, until the next to change it sets it. */
+#define LEASE_CHANGES 4
+
 /*
  * The timer's: for packets that do not look at the clock. Whoever changes the word does so only
  * if it is still what the decision was made on, so a lease that has ended cannot be renewed and
@@ -34,24 +43,33 @@ ALWAYS_INLINE int lease_over(void)
 static int lease_ends(void *map, __u32 *key, struct lease_clock *clock)
 {
 	__u64 until = lease_word();
-	__u64 now = bpf_ktime_get_ns();
 
 	(void)map;
 	(void)key;
-	if (until <= LEASE_ENDED)
-		return 0;
-	if (now < until)
+	for (int i = 0; i < LEASE_CHANGES; i++) {
+		__u64 now = bpf_ktime_get_ns();
+
+		if (until <= LEASE_ENDED)
+			return 0;
+		if (now >= until) {
+			__sync_val_compare_and_swap(&directory.lease, until, LEASE_ENDED);
+			return 0;
+		}
 		bpf_timer_start(&clock->timer, until - now, 0);
-	else
-		__sync_val_compare_and_swap(&directory.lease, until, LEASE_ENDED);
+		/* a shorter lease that was set meanwhile is not to wait for this one's end */
+		if (latest_lease_word() == until)
+			return 0;
+		until = lease_word();
+	}
 	return 0;
 }
 
 /* Makes the timer ring at until, whether or not it did anything before. */
-ALWAYS_INLINE int set_clock(__u64 until, __u64 now)
+ALWAYS_INLINE int set_clock(__u64 until)
 {
 	__u32 first = 0;
 	struct lease_clock *clock = bpf_map_lookup_elem(&lease, &first);
+	__u64 now = bpf_ktime_get_ns();
 
 	if (!clock)
 		return -1;
@@ -70,12 +88,15 @@ ALWAYS_INLINE enum lease_answer renew_lease(__u64 until, int anew)
 
 	if (!anew && before && (before == LEASE_ENDED || now >= before))
 		return LEASE_LAPSED;
-	/* first the clock: what it finds when it rings is then never forgotten */
-	if (until && set_clock(until, now))
+	/* before the word: a lease that nothing would end must not begin */
+	if (until && set_clock(until))
 		return LEASE_FAILED;
 	if (anew)
 		__sync_lock_test_and_set(&directory.lease, until);
 	else if (__sync_val_compare_and_swap(&directory.lease, before, until) != before)
 		return LEASE_LAPSED;
+	/* and after it: the clock may have rung in between, and found nothing to do */
+	if (until && set_clock(until))
+		return LEASE_FAILED;
 	return until && now >= until ? LEASE_LAPSED : LEASE_RUNS;
 }

@@ -40,6 +40,7 @@ const (
 	kindNoted
 	kindKept
 	kindAway
+	kindBoth
 )
 
 var kinds = []moving{
@@ -54,6 +55,7 @@ var kinds = []moving{
 	kindNoted:     {"noted", 1, lb.MarkMaybeLocal | lb.MarkUDPNoted},
 	kindKept:      {"kept", 1, lb.MarkMaybeLocal | lb.MarkUDPKept},
 	kindAway:      {"away", 0, lb.MarkContested | lb.MarkUDPAway},
+	kindBoth:      {"both", 2, lb.MarkDelegate | lb.MarkContested},
 }
 
 const (
@@ -151,9 +153,7 @@ func movingFixtures() []fixture {
 	var list []fixture
 	for _, family := range families {
 		f := movingFamily{family}
-		list = append(list, socketFixtures(f)...)
-		list = append(list, delegationFixtures(f)...)
-		list = append(list, udpFixtures(f)...)
+		list = append(list, settledFixtures(f)...)
 		list = append(list, lapsedFixtures(f)...)
 		list = append(list, f.cookieFixture(0, 0))
 	}
@@ -327,6 +327,14 @@ func lapsedFixtures(f movingFamily) []fixture {
 		{sentence: "an error about a datagram is not taken", frame: f.errorAboutUDP(kindMine), want: dropped("error-not-owner", f.udpScope(kindMine))},
 		{sentence: "a ping is not answered",
 			frame: frameOf(f.eth(vipMine), f.ip(vipMine), f.echo(), raw{Bytes: make([]byte, 48)}), want: lapsed(f.scope(vipMine))},
+		{sentence: "a first fragment is not taken",
+			frame: datagram{f.family, vipMine, 990}.first(movingPort + kindMine), want: lapsed(f.udpScope(kindMine))},
+		{sentence: "a fragment follows a first that was not taken",
+			frame: datagram{f.family, vipMine, 990}.last(), want: dropped("fragment-not-owner", f.udpScope(kindMine))},
+		{sentence: "a reset of no connection is not taken",
+			frame: f.segment(portStranger, kindMine, packettest.RST), want: lapsed(f.tcpScope(kindMine))},
+		{sentence: "a segment of no connection is not sent on",
+			frame: f.segment(portStranger, kindDelegate, ack), want: lapsed(f.tcpScope(kindDelegate))},
 		{sentence: "what no service names is not taken", frame: f.tcp(vipMine, portNone), want: lapsed(f.scope(vipMine))},
 	}
 	if f.family == v4 {
@@ -410,7 +418,7 @@ func TestBucketsInTransitionGoByTheirSockets(t *testing.T) {
 	instance := instanceOf(t, movingWorld())
 	for _, family := range families {
 		f := movingFamily{family}
-		checkAll(t, instance, host.ways(instance), slices.Concat(socketFixtures(f), delegationFixtures(f), udpFixtures(f)))
+		checkAll(t, instance, host.ways(instance), settledFixtures(f))
 	}
 }
 
@@ -422,7 +430,7 @@ func TestBucketsInTransitionAreTheSameUnderALease(t *testing.T) {
 	lease(t, instance, datapath.Monotonic()+time.Hour)
 	for _, family := range families {
 		f := movingFamily{family}
-		checkAll(t, instance, host.ways(instance), slices.Concat(socketFixtures(f), delegationFixtures(f), udpFixtures(f)))
+		checkAll(t, instance, host.ways(instance), settledFixtures(f))
 	}
 }
 

@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -44,13 +45,15 @@ func (s *mapSet) writeCluster(name string) error {
 // labels reads the scopes in use.
 func (s *mapSet) labels() (map[string]uint16, error) {
 	used := make(map[string]uint16)
-	for i := 1; i < s.sizes.scopes; i++ {
-		var label lbLabel
-		if err := s.maps["labels"].Lookup(uint32(i), &label); err != nil {
-			return nil, fmt.Errorf("read label %d: %w", i, err)
-		}
-		if name := text(label.Text[:]); name != "" {
-			used[name] = uint16(i)
+	keys, values := make([]uint32, s.sizes.scopes), make([]lbLabel, s.sizes.scopes)
+	var cursor ebpf.MapBatchCursor
+	n, err := s.maps["labels"].BatchLookup(&cursor, keys, values, nil)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) || n != len(values) {
+		return nil, fmt.Errorf("read labels: %d of %d: %w", n, len(values), err)
+	}
+	for i := range values[1:] {
+		if name := text(values[1+i].Text[:]); name != "" {
+			used[name] = uint16(1 + i)
 		}
 	}
 	return used, nil

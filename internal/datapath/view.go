@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -63,29 +64,49 @@ func (s *mapSet) counters() ([]Counter, error) {
 	for name, scope := range labels {
 		names[scope] = name
 	}
+	sums, err := s.sums()
+	if err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
+	}
 	var list []Counter
-	for scope, name := range names {
-		if scope > 0 && name == "" {
+	for i, sum := range sums {
+		scope, r := i/int(lbReasonREASON_COUNT), uint32(i%int(lbReasonREASON_COUNT))
+		if sum.Packets == 0 || scope > 0 && names[scope] == "" {
 			continue
 		}
-		for r := range uint32(lbReasonREASON_COUNT) {
-			var perCPU []lbCounter
-			key := uint32(scope)*uint32(lbReasonREASON_COUNT) + r
-			if err := s.maps["counters"].Lookup(key, &perCPU); err != nil {
-				return nil, fmt.Errorf("read counter: %w", err)
-			}
-			c := Counter{Scope: name, Reason: reasonOf(r).Name, Verdict: reasonOf(r).Verdict}
-			for _, cpu := range perCPU {
-				c.Packets += cpu.Packets
-				c.Bytes += cpu.Bytes
-			}
-			if c.Packets > 0 {
-				list = append(list, c)
-			}
-		}
+		list = append(list, Counter{names[scope], reasonOf(r).Name, reasonOf(r).Verdict, sum.Packets, sum.Bytes})
 	}
 	slices.SortStableFunc(list, func(a, b Counter) int { return strings.Compare(a.Scope, b.Scope) })
 	return list, nil
+}
+
+// countersAtOnce are read by one system call.
+const countersAtOnce = 2048
+
+// sums adds up what the processors counted, by key.
+func (s *mapSet) sums() ([]lbCounter, error) {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, err
+	}
+	sums := make([]lbCounter, 0, s.maps["counters"].MaxEntries())
+	keys, values := make([]uint32, countersAtOnce), make([]lbCounter, countersAtOnce*cpus)
+	var cursor ebpf.MapBatchCursor
+	for len(sums) < cap(sums) {
+		n, err := s.maps["counters"].BatchLookup(&cursor, keys, values, nil)
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) || n == 0 {
+			return nil, fmt.Errorf("%d of %d: %w", len(sums), cap(sums), err)
+		}
+		for i := range n { // an array is in the order of its keys
+			var sum lbCounter
+			for _, cpu := range values[i*cpus:][:cpus] {
+				sum.Packets += cpu.Packets
+				sum.Bytes += cpu.Bytes
+			}
+			sums = append(sums, sum)
+		}
+	}
+	return sums, nil
 }
 
 // A Dump is everything the maps hold, by name.
