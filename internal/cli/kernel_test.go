@@ -193,6 +193,18 @@ func TestTraceSaysWhatTheProgramSays(t *testing.T) {
 	}
 }
 
+// The made-up datagram is one and the same: were its first fragment remembered among the live ones,
+// its later ones would follow it, and so would those of a real datagram that looks like it.
+func TestTraceRemembersNoFragment(t *testing.T) {
+	n := newNode(t, 0)
+	for _, line := range []string{"--fragment first", "--fragment later"} {
+		trace := parse[traceResult](t, n.lbctl(t, "trace udp 198.51.100.7 192.0.2.80:8001 -o json "+line))
+		if line == "--fragment later" && trace.Reason.Name != "fragment-unknown" {
+			t.Errorf("a later fragment meets %s after the trace of its first", trace.Reason.Name)
+		}
+	}
+}
+
 func TestTraceOfAnAddressThatIsNoVIPNamesTheVIPs(t *testing.T) {
 	got := newNode(t, 0).lbctl(t, "trace tcp 198.51.100.7 192.0.2.81:443")
 	want := "lbctl: 192.0.2.81 is no VIP here (the VIPs are 192.0.2.80): say --interface and --to MAC\n"

@@ -1,11 +1,14 @@
 package datapath
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 )
 
 // Verbs are the names of the verbs, by number.
@@ -54,4 +57,58 @@ const LeaseEnded = leaseEnded
 // SpoilLease makes the lease end at a time that the timer knows nothing of.
 func (i *Instance) SpoilLease(until time.Duration) {
 	atomic.StoreUint64(&i.set.published().Lease, uint64(until))
+}
+
+// AgeFragments makes all first fragments that the program remembers older.
+func (i *Instance) AgeFragments(by time.Duration) error {
+	m := i.set.maps["fragments"]
+	aged := make(map[lbFragmentKey]lbFragment)
+	var key lbFragmentKey
+	var value lbFragment
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		value.SeenNs -= uint64(by)
+		aged[key] = value
+	}
+	for key, value := range aged {
+		if err := m.Put(&key, &value); err != nil {
+			return fmt.Errorf("age a fragment: %w", err)
+		}
+	}
+	return it.Err()
+}
+
+// A Sampler reads the drops that an instance sampled.
+type Sampler struct {
+	view   View
+	reader *ringbuf.Reader
+}
+
+// Sampler returns a reader, of which there may be one.
+func (i *Instance) Sampler() (*Sampler, error) {
+	reader, err := ringbuf.NewReader(i.set.maps["drops"])
+	return &Sampler{View{set: i.set}, reader}, err
+}
+
+// Close ends reading.
+func (s *Sampler) Close() { _ = s.reader.Close() }
+
+// Take returns what was sampled since the last call.
+func (s *Sampler) Take() ([]Drop, error) {
+	s.reader.SetDeadline(time.Now())
+	var drops []Drop
+	for {
+		record, err := s.reader.Read()
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return drops, nil
+		}
+		if err != nil {
+			return drops, err
+		}
+		drop, err := s.view.drop(record.RawSample)
+		if err != nil {
+			return drops, err
+		}
+		drops = append(drops, drop)
+	}
 }
