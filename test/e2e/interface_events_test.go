@@ -229,6 +229,8 @@ func TestWhatIsChangedByHandIsPutBackAndReported(t *testing.T) {
 	})
 	n.wantReported(t, "address 192.0.2.80 on lo: missing, should be present", "address 2001:db8::80 on lo: missing, should be present")
 
+	n.settle(t) // or what is changed now would be put back with what came before
+
 	// nobody tells of a sysctl
 	const name = "net.ipv4.conf.eth0.arp_ignore"
 	check(t, n.host.SetSysctl(name, "0"))
