@@ -47,7 +47,7 @@ func expectDetail(t *testing.T, target netip.AddrPort, spec Spec, ok bool, detai
 func expectTimeout(t *testing.T, target netip.AddrPort, spec Spec, detail string) {
 	t.Helper()
 	r := attempt(t, target, spec, 100*time.Millisecond)
-	if r.OK || r.Detail != detail || r.Took < 100*time.Millisecond {
+	if r.OK || r.Detail != detail || r.Took < 90*time.Millisecond { // the deadline is set a little before the clock is read
 		t.Errorf("ok %v after %s, %q, want %q", r.OK, r.Took, r.Detail, detail)
 	}
 }
