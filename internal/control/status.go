@@ -26,6 +26,7 @@ type Status struct {
 	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
 	Checks     []Check      `json:"checks,omitempty"`    // by service and name
+	Hooks      []Hook       `json:"hooks,omitempty"`
 }
 
 // An Agreement says how far the nodes know the same and hold what they should.
@@ -46,6 +47,14 @@ type Check struct {
 	State   string    `json:"state"` // up, down or unknown
 	Since   time.Time `json:"since"`
 	Results []Result  `json:"results"` // newest first
+}
+
+// A Hook is a program that is told what changes.
+type Hook struct {
+	Command []string `json:"command"`
+	Waiting int      `json:"waiting"`          // events
+	Dropped uint64   `json:"dropped"`          // events, because too many waited
+	Failed  string   `json:"failed,omitempty"` // why its last run failed
 }
 
 // A Result is what one probe found.

@@ -52,6 +52,7 @@ func (p *planner) admin(ctx context.Context, r control.AdminRequest) error {
 	if err != nil {
 		return fmt.Errorf("node %s: %w", r.Node, err)
 	}
+	_ = p.within(ctx, func() { p.tellDecision(r) })
 	p.events.add(control.Event{Kind: "drain", Node: r.Node, What: decision(r), Why: "decided by hand"})
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/hooks"
 	"github.com/lbctl/lbctl/internal/netconf"
 	"github.com/lbctl/lbctl/internal/netmon"
 	"github.com/lbctl/lbctl/internal/probe"
@@ -81,6 +82,8 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		asks:    make(chan ask),
 		changes: make(chan netmon.Event, 1),
 		checked: make(chan struct{}, 1),
+		stirred: make(chan struct{}, 1),
+		notices: newNotices(hooks.NewRunner(opts.Log)),
 	}
 	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: p.probed})
 	if err := p.use(cfg); err != nil {
@@ -99,13 +102,17 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-chan os.Signal) error {
 	group, ctx := errgroup.WithContext(ctx)
 	memberCtx, stopMember := context.WithCancel(context.WithoutCancel(ctx))
+	hooksCtx, stopHooks := context.WithCancel(context.WithoutCancel(ctx))
 	group.Go(func() error {
+		defer stopHooks()  // not before they were told how it ended
 		defer stopMember() // not before this node has taken its leave
 		return p.run(ctx)
 	})
+	group.Go(func() error { return p.notices.runner.Run(hooksCtx) })
 	if p.member != nil {
 		group.Go(func() error { return p.member.Run(memberCtx) })
 		group.Go(func() error { return p.checks.Run(ctx) })
+		group.Go(func() error { return p.watchNodes(ctx) })
 	}
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error {

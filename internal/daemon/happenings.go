@@ -22,6 +22,7 @@ func (p *planner) happened(h ownership.Happening) {
 	}
 	p.opts.Log.Info("cluster", attributes...)
 	p.events.add(eventOf(h))
+	p.stir()
 }
 
 // eventOf says what happened to a node, or where buckets went, in words.

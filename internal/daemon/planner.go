@@ -38,6 +38,8 @@ type planner struct {
 	events  history
 	checked chan struct{} // a check changed its mind
 	checks  *probe.Runner
+	notices *notices
+	stirred chan struct{} // the machine told something
 
 	store      *store.Store   // nil without membership
 	member     *member.Member // nil without membership
@@ -89,6 +91,8 @@ func (p *planner) use(cfg *config.Config) error {
 	p.cfg, p.loadedAt, p.loadError = cfg, time.Now(), nil
 	p.path.SetMode(datapath.Mode(cfg.Attach))
 	p.checks.Set(checks)
+	p.notices.set(cfg)
+	p.assumeServices()
 	return nil
 }
 
@@ -123,6 +127,7 @@ func (p *planner) run(ctx context.Context) error {
 			again, changed = time.After(quiet), true
 		case <-p.checked:
 			p.wish(ctx)
+			p.notices.states(config.HookService, p.services())
 		case <-prune.C:
 			if p.prune(ctx) != nil {
 				again = time.After(retry)
@@ -154,10 +159,13 @@ func (p *planner) apply(ctx context.Context) error {
 	}
 	start := time.Now()
 	report, err := p.applier.Apply(ctx, state)
+	tried := p.state
 	if report.Attached != nil {
-		p.report = report
+		p.report, tried = report, state
 	}
-	if err := p.applied(state, err); err != nil {
+	err = p.applied(state, err)
+	p.tellVIPs(tried)
+	if err != nil {
 		return err
 	}
 	if report.Buckets > 0 {
@@ -284,5 +292,6 @@ func (p *planner) leave(ctx context.Context) error {
 		return nil
 	}
 	p.opts.Log.Info("withdrawing")
+	defer p.stopVIPs()
 	return p.applier.Withdraw(ctx)
 }

@@ -75,6 +75,7 @@ func (p *planner) status() (control.Status, error) {
 	for _, d := range p.drift {
 		s.Problems = append(s.Problems, "changed by somebody else: "+d)
 	}
+	describeHooks(&s, p.notices.runner.Status())
 	for _, a := range p.report.Attached {
 		s.Attach = append(s.Attach, control.Attachment{
 			Interface: a.Interface, Mode: string(a.Mode), ProgramID: a.ProgramID,
