@@ -30,14 +30,14 @@ With the nodes of the configuration:
   serve             connections for --duration, or --connections of them
   restart           every lbd is stopped and killed in turn and starts again
 
-With nodes that are members of a cluster, 2 at least:
+With nodes that are members of a cluster, 2 at least, and 3 for partition:
 
   drain             the last node is drained and undrained
   join              the last node is added to a cluster that serves
   rolling-restart   every lbd takes its leave and starts again, as in an upgrade
   crash             the last node loses its cable and its processes
-  partition         the last node is cut off from the others, and the cut heals; the client
-                    reaches both sides, unless there are two nodes
+  partition         the last node is cut off from the others, but not from the client, and the
+                    cut heals
 
 Exit code 0 when the scenario kept its promise: no connection broke, none was answered by two nodes,
 and every node answered some. In drain, join and rolling-restart no answer took over a second. In

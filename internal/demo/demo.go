@@ -35,10 +35,13 @@ var Scenarios = []Scenario{Serve, Restart, Drain, Join, RollingRestart, Crash, P
 // members says whether the nodes are members of a cluster.
 func (s Scenario) members() bool { return s != Serve && s != Restart }
 
+// planned says whether all that happens is meant to.
+func (s Scenario) planned() bool { return s == Drain || s == Join || s == RollingRestart }
+
 // Options say what to show.
 type Options struct {
 	Scenario    Scenario
-	Nodes       int           // 1..16; at least 2 where one of them leaves or comes
+	Nodes       int           // 1..16; at least 2 where one of them leaves or comes, 3 for Partition
 	Attach      string        // native or generic
 	Duration    time.Duration // of Serve; the others end by themselves
 	Connections int           // Serve ends after so many instead; 0: after Duration
@@ -56,6 +59,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("%d nodes are not 1 to 16", o.Nodes)
 	case o.Nodes < 2 && o.Scenario.members():
 		return fmt.Errorf("scenario %s needs 2 nodes", o.Scenario)
+	case o.Nodes < 3 && o.Scenario == Partition:
+		return fmt.Errorf("scenario %s needs 3 nodes: of two, none is the majority", o.Scenario)
 	case o.Attach != "native" && o.Attach != "generic":
 		return fmt.Errorf("attach %q is not native or generic", o.Attach)
 	case o.Duration <= 0:

@@ -3,7 +3,6 @@ package demo
 import (
 	"context"
 	"fmt"
-	"net"
 	"syscall"
 	"time"
 )
@@ -34,33 +33,28 @@ func (c *cluster) crash(ctx context.Context, t *traffic) error {
 	}); err != nil {
 		return err
 	}
-	c.say("the others answer for it after %.0f ms; its clients were told, and connect anew", t.takeoverMS())
+	c.sayTakeover(t, n)
 	return c.watchFor(ctx, t, calm)
 }
 
-// partition cuts the last node off from the others, and heals the cut. The clients reach both sides,
-// unless there are two nodes: of these none has a majority, and they go on on either side.
+// partition cuts the last node off from the others, and heals the cut. The client reaches both sides:
+// whoever is not of the majority must have stopped before the others take over.
 func (c *cluster) partition(ctx context.Context, t *traffic) error {
 	n := c.last()
-	var reach []net.HardwareAddr
-	text := "%s is cut off from the client and %s: either side goes on"
-	if len(c.nodes) > 2 {
-		mac, err := c.client.MAC("eth0")
-		if err != nil {
-			return err
-		}
-		reach = append(reach, mac)
-		text = "%s is cut off from the other nodes; the client reaches it and %s: the majority goes on"
+	client, err := c.client.MAC("eth0")
+	if err != nil {
+		return err
 	}
 	if err := c.watchFor(ctx, t, warmup); err != nil {
 		return err
 	}
-	c.say(text, n.name, c.nodes[0].name)
+	c.say("%s is cut off from the other nodes, and the client reaches both sides; the majority goes on", n.name)
 	n.state = down
-	if err := c.strike(ctx, t, n, func() error { return c.sw.Cut(n.host, "eth0", reach...) }); err != nil {
+	if err := c.strike(ctx, t, n, func() error { return c.sw.Cut(n.host, "eth0", client) }); err != nil {
 		return err
 	}
-	c.say("the others answer for %s after %.0f ms; healing the cut", n.name, t.takeoverMS())
+	c.sayTakeover(t, n)
+	c.say("healing the cut")
 	n.state = active
 	took, err := c.during(ctx, t, func(ctx context.Context) error {
 		if err := c.sw.Heal(n.host, "eth0"); err != nil {
@@ -90,11 +84,17 @@ func (c *cluster) strike(ctx context.Context, t *traffic, n *node, blow func() e
 			return ctx.Err()
 		}
 		if err != nil {
-			t.fail("nobody answers for %s: %v", n.name, err)
+			t.fail("connections that %s would have taken: %v", n.name, err)
 			return nil
 		}
 		t.tookOver(took)
 		return c.settle(ctx)
 	})
 	return err
+}
+
+func (c *cluster) sayTakeover(t *traffic, n *node) {
+	if ms, died := t.losses(); ms > 0 {
+		c.say("the others answer for %s after %.0f ms; %d connections ended with it, and connect anew", n.name, ms, died)
+	}
 }

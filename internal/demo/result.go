@@ -43,13 +43,12 @@ func (r *Result) Failed() error {
 	fail(r.Connections == 0, "no connection was made")
 	fail(r.Broken > 0, "%d connections broke", r.Broken)
 	fail(r.DuplicateAnswers > 0, "%d connections were answered twice", r.DuplicateAnswers)
-	switch r.Scenario {
-	case Drain, Join, RollingRestart:
+	if r.Scenario.planned() {
 		fail(r.StalledOver1s > 0, "%d answers took over a second", r.StalledOver1s)
-	case Crash, Partition:
+	}
+	if r.Scenario == Crash || r.Scenario == Partition {
 		fail(r.TakeoverMS == 0, "nobody took over")
 		fail(r.TakeoverMS >= takeoverBound, "the others took over after %.0f ms, not within %d", r.TakeoverMS, takeoverBound)
-	case Serve, Restart:
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.PerNode)) {
 		fail(r.PerNode[name] == 0, "%s answered nobody", name)

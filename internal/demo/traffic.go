@@ -157,10 +157,11 @@ func (t *traffic) tookOver(d time.Duration) {
 	t.result.TakeoverMS = float64(d.Microseconds()) / 1000
 }
 
-func (t *traffic) takeoverMS() float64 {
+// losses are what the node cost that went.
+func (t *traffic) losses() (takeoverMS float64, died int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.result.TakeoverMS
+	return t.result.TakeoverMS, t.result.DiedWithNode
 }
 
 // page makes a connection, asks for a page and returns the name in it.

@@ -425,6 +425,7 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 		{[]string{"--nodes", "17"}, "lbctl: 17 nodes are not 1 to 16\n"},
 		{[]string{"--scenario", "chaos"}, "lbctl: scenario \"chaos\" is not one of [serve restart drain join rolling-restart crash partition]\n"},
 		{[]string{"--scenario", "drain", "--nodes", "1"}, "lbctl: scenario drain needs 2 nodes\n"},
+		{[]string{"--scenario", "partition", "--nodes", "2"}, "lbctl: scenario partition needs 3 nodes: of two, none is the majority\n"},
 		{[]string{"--scenario", "crash", "--connections", "9"}, "lbctl: scenario crash ends by itself, not after some connections\n"},
 		{[]string{"--attach", "auto"}, "lbctl: attach \"auto\" is not native or generic\n"},
 		{[]string{"--duration", "0s"}, "lbctl: a duration of 0s is not positive\n"},
