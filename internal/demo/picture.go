@@ -22,6 +22,7 @@ const (
 // A picture shows who answers.
 type picture struct {
 	history []counts // of recently, oldest first
+	line    counts   // of the last line
 }
 
 // watchFor shows who answers for some time.
@@ -87,8 +88,8 @@ const clearBelow = "\x1b[J"
 
 // line is the picture where nothing can be drawn in place.
 func (c *cluster) line(t *traffic) {
-	now := t.shares()
-	before := c.picture.since(now)
+	now, before := t.shares(), c.picture.line
+	c.picture.line = now
 	var b strings.Builder
 	for _, n := range c.nodes {
 		fmt.Fprintf(&b, "%s %d (+%d), ", n.name, now.perNode[n.name], now.perNode[n.name]-before.perNode[n.name])

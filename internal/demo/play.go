@@ -105,11 +105,14 @@ func (c *cluster) explain() {
 	n := c.nodes[0]
 	lbctl := c.binaries.lbctl
 	c.say("\nThe cluster goes on running. Look at it:\n"+
-		"  %s --socket %s status\n"+
-		"  ip netns exec %s curl http://%s/\n"+
+		"  %s --socket %s status", lbctl, n.socket())
+	if c.opts.Scenario.members() {
+		c.say("  %s --socket %s events", lbctl, n.socket())
+	}
+	c.say("  ip netns exec %s curl http://%s/\n"+
 		"  %s --bpf-dir %s owner %s:40000 %s:%d\n"+
 		"  less %s\n"+
 		"Remove it, or start the next demo, which does it:\n"+
 		"  %s demo --clean",
-		lbctl, n.socket(), c.client.Namespace, vips[0], lbctl, n.pins(), clients[0], vips[0], webPort, n.log(), lbctl)
+		c.client.Namespace, vips[0], lbctl, n.pins(), clients[0], vips[0], webPort, n.log(), lbctl)
 }
