@@ -243,23 +243,27 @@ func highest(of *atomic.Int64, took time.Duration) {
 	}
 }
 
-// paced starts do so many times a second until ctx ends, and waits for what it started.
+// paced starts do so many times a second until ctx ends, and waits for what it started. It does not
+// make up for a time in which the machine did not let it run: all at once would be another load.
 func (c *loadClient) paced(ctx context.Context, rate int, do func(number int)) {
 	var all sync.WaitGroup
 	defer all.Wait()
-	const tick = 10 * time.Millisecond
-	start := time.Now()
+	const tick, most = 10 * time.Millisecond, 200 * time.Millisecond
 	ticks := time.NewTicker(tick)
 	defer ticks.Stop()
-	started := 0
+	last, due, started := time.Now(), 0.0, 0
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticks.C:
 		}
-		for due := int(time.Since(start).Seconds() * float64(rate)); started < due; started++ {
-			all.Go(func() { do(started) })
+		due += min(time.Since(last), most).Seconds() * float64(rate)
+		last = time.Now()
+		for ; due >= 1; due-- {
+			number := started
+			all.Go(func() { do(number) })
+			started++
 		}
 	}
 }
@@ -327,7 +331,7 @@ func (c *loadClient) flow(ctx context.Context, number int, every time.Duration) 
 func (c *loadClient) ask(conn net.Conn, number int, before string) (node string) {
 	c.asked.Add(1)
 	question := fmt.Sprintf("question %d", number)
-	_ = conn.SetDeadline(time.Now().Add(stalled))
+	_ = conn.SetDeadline(time.Now().Add(5 * stalled))
 	_, err := conn.Write([]byte(question))
 	buffer := make([]byte, 64)
 	for err == nil {

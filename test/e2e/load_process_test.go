@@ -67,6 +67,7 @@ func startSide(t testing.TB, host *netlab.Host, role string, options any) *side 
 	s.cmd = host.Command(context.Background(), "/proc/self/exe")
 	s.cmd.Env = append(os.Environ(), roleVariable+"="+role, optionsVariable+"="+string(text))
 	s.cmd.Stderr = s.stderr
+	s.cmd.SysProcAttr.Setsid = true // on a busy machine each session gets a part of it
 	s.stdin, err = s.cmd.StdinPipe()
 	check(t, err)
 	stdout, err := s.cmd.StdoutPipe()

@@ -23,7 +23,8 @@ type sniffer struct {
 	resent   int               // handshakes whose SYN was sent again: the first one, or its answer, was lost
 	doubled  int               // handshakes that two stacks answered
 	answered int               // SYN-ACKs that were sent again by the same stack
-	resets   int               // received
+	ended    map[uint64]bool   // the client's half, by IP version and port
+	resets   int               // received on connections that the client had not ended
 }
 
 // An answer tells the stacks apart that answer one SYN.
@@ -38,7 +39,7 @@ func newSniffer(port uint16, tell func(kind, text string)) (*sniffer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
-	s := &sniffer{fd: fd, port: port, tell: tell, syns: make(map[uint64]int), answers: make(map[uint64]answer)}
+	s := &sniffer{fd: fd, port: port, tell: tell, syns: make(map[uint64]int), answers: make(map[uint64]answer), ended: make(map[uint64]bool)}
 	if err := s.prepare(); err != nil {
 		unix.Close(fd)
 		return nil, err
@@ -69,7 +70,7 @@ func (s *sniffer) prepare() error {
 	return unix.Bind(s.fd, &unix.SockaddrLinklayer{Protocol: all})
 }
 
-// handshakes passes what has SYN or RST set, of TCP over IPv4 and IPv6.
+// handshakes passes what has SYN, FIN or RST set, of TCP over IPv4 and IPv6.
 var handshakes = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 12, Size: 2},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.ETH_P_IPV6, SkipTrue: 8},
@@ -84,12 +85,13 @@ var handshakes = []bpf.Instruction{
 	bpf.LoadAbsolute{Off: 14 + 6, Size: 1},
 	bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.IPPROTO_TCP, SkipFalse: 2},
 	bpf.LoadAbsolute{Off: 14 + 40 + 13, Size: 1},
-	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: flagSYN | flagRST, SkipTrue: 1},
+	bpf.JumpIf{Cond: bpf.JumpBitsSet, Val: flagFIN | flagSYN | flagRST, SkipTrue: 1},
 	bpf.RetConstant{Val: 0},
 	bpf.RetConstant{Val: 0xffff},
 }
 
 const (
+	flagFIN = 0x01
 	flagSYN = 0x02
 	flagRST = 0x04
 	flagACK = 0x10
@@ -130,13 +132,20 @@ func (s *sniffer) note(b []byte, outgoing bool) {
 	defer s.mu.Unlock()
 	switch {
 	case outgoing && to == s.port && flags&(flagSYN|flagACK) == flagSYN:
+		delete(s.ended, version<<16|uint64(from))
 		key := version<<48 | uint64(from)<<32 | uint64(sequence)
 		s.syns[key]++
 		if s.syns[key] == 2 {
 			s.resent++
 			s.tell("SYN again", fmt.Sprintf("IPv%d port %d", version, from))
 		}
+	case outgoing && to == s.port && flags&(flagFIN|flagRST) != 0:
+		s.ended[version<<16|uint64(from)] = true
 	case !outgoing && from == s.port && flags&flagRST != 0:
+		// an ACK that crossed the end of a connection is answered so, by anybody
+		if s.ended[version<<16|uint64(to)] {
+			return
+		}
 		s.resets++
 		s.tell("reset", fmt.Sprintf("IPv%d port %d by %s, flags %#x", version, to, net.HardwareAddr(b[6:12]), flags))
 	case !outgoing && from == s.port && flags&(flagSYN|flagACK) == flagSYN|flagACK:
