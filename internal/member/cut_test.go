@@ -50,8 +50,10 @@ func TestACutOfGossipOrHeartbeatsAloneMovesNothing(t *testing.T) {
 	}{
 		{"any, gossip", ownership.PolicyAny, gossip},
 		{"any, heartbeats", ownership.PolicyAny, heartbeats},
-		// A majority is counted by heartbeats: without any nobody is heard.
 		{"majority, gossip", ownership.PolicyMajority, gossip},
+		{"majority, heartbeats", ownership.PolicyMajority, heartbeats},
+		{"any, heartbeats one way", ownership.PolicyAny, nettest.Fault{From: "n1-eth0", Ethertype: heartbeat.EtherType}},
+		{"majority, heartbeats one way", ownership.PolicyMajority, nettest.Fault{From: "n1-eth0", Ethertype: heartbeat.EtherType}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/lbctl/lbctl/internal/cluster"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/ownership"
 )
 
@@ -38,11 +40,7 @@ func (m *Member) knock(ctx context.Context) error {
 		if m.within(ctx, func() { silent = m.silent() }) != nil {
 			return nil
 		}
-		for name := range unanswered {
-			if _, still := silent[name]; !still {
-				delete(unanswered, name)
-			}
-		}
+		m.heardAgain(ctx, unanswered, silent)
 		answers := knockAll(ctx, silent)
 		for name, answered := range answers {
 			if answered {
@@ -59,12 +57,38 @@ func (m *Member) knock(ctx context.Context) error {
 	}
 }
 
+// heardAgain forgets what was counted of those who are not silent any more: their machines are there.
+func (m *Member) heardAgain(ctx context.Context, unanswered map[string]int, silent map[string]netip.AddrPort) {
+	for name, missed := range unanswered {
+		if _, still := silent[name]; still {
+			continue
+		}
+		delete(unanswered, name)
+		if missed >= knocks {
+			_ = m.within(ctx, func() { m.handle(ownership.HostAnswers{Peer: name, Answers: true}) })
+		}
+	}
+}
+
 // silent returns where the peers are that neither gossip nor heartbeats bring.
 func (m *Member) silent() map[string]netip.AddrPort {
+	return silentPeers(m.cluster.Peers(), m.opts.Nodes, m.opts.Machine.Name, m.opts.Cluster.Bind.Port(), m.sights)
+}
+
+// silentPeers are those that were heard once, and those of the configuration that never were: a process
+// before us may have known them.
+func silentPeers(
+	gossip []cluster.Peer, nodes []lb.Node, self string, port uint16, seen map[string]sighting,
+) map[string]netip.AddrPort {
 	silent := make(map[string]netip.AddrPort)
-	for _, p := range m.cluster.Peers() {
-		if m.sights[p.Name].silent && p.Addr.IsValid() {
-			silent[p.Name] = p.Addr
+	for _, n := range nodes {
+		if s, known := seen[n.Name]; n.Name != self && len(n.Addrs) > 0 && (s.silent || !known) {
+			silent[n.Name] = netip.AddrPortFrom(n.Addrs[0], port)
+		}
+	}
+	for _, p := range gossip {
+		if seen[p.Name].silent && p.Addr.IsValid() {
+			silent[p.Name] = p.Addr // where it was
 		}
 	}
 	return silent

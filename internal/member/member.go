@@ -62,7 +62,9 @@ type Member struct {
 	ended chan struct{} // nobody reads the inbox any more
 	work  *worker
 	stand *stand
-	keys  *keeper
+
+	echoes *echoes
+	keys   *keeper
 
 	// Of the goroutine that owns the machine:
 	status   ownership.Status // after the last event that changed something
@@ -107,6 +109,7 @@ func New(opts Options) (*Member, error) {
 		return nil, err
 	}
 	m.work, m.stand = newWorker(m), newStand(m, opts.Witnesses)
+	m.echoes = newEchoes(opts.Machine.HintTime)
 	var err error
 	if m.keys, err = newKeeper(m, opts.KeyFile, opts.Ring); err != nil {
 		return nil, err
@@ -262,7 +265,12 @@ func (m *Member) look() {
 	for _, link := range m.links {
 		links = append(links, link.Peers())
 	}
-	fresh := listened(sightings(m.cluster.Peers(), links), time.Since(m.begun) >= m.opts.Machine.DeadAfter)
+	gossip := m.cluster.Peers()
+	fresh := sightings(gossip, links)
+	m.askBack(gossip, fresh)
+	now := time.Now()
+	m.echoes.into(fresh, m.status.Life, m.opts.Machine.DeadAfter, now)
+	fresh = listened(fresh, now.Sub(m.begun) >= m.opts.Machine.DeadAfter)
 	for _, event := range news(m.sights, fresh, monotonic) {
 		m.handle(event)
 	}
@@ -283,6 +291,8 @@ func (m *Member) received(from string, message []byte) {
 			err = m.merge(payload)
 		case kindFacts:
 			err = m.fact(from, payload)
+		case kindEcho:
+			err = m.echo(from, payload)
 		case kindKeys:
 			err = m.keys.received(from, payload)
 		default:

@@ -12,6 +12,7 @@ const (
 	kindStore     = 2 // entries of the store
 	kindFacts     = 3 // what a node tells about itself for people
 	kindKeys      = 4 // of a rotation of the cluster's key
+	kindEcho      = 5 // asks whether a peer hears us, or answers
 )
 
 // Facts are what a node tells about itself for people. Nothing is decided by them.
