@@ -43,6 +43,7 @@ type wire struct {
 	mu       sync.Mutex
 	answered map[handshake]map[uint32]string // by nodes: the port of each sequence number
 	reached  map[handshake]map[uint32]bool   // the client
+	twice    map[handshake]time.Time         // when another node answered
 	resets   []reset
 }
 
@@ -52,6 +53,7 @@ func newWire(t testing.TB, c *cluster) *wire {
 	w := &wire{
 		t: t, names: make(map[int]string),
 		answered: make(map[handshake]map[uint32]string), reached: make(map[handshake]map[uint32]bool),
+		twice: make(map[handshake]time.Time),
 	}
 	check(t, c.sw.Host.Do(w.open))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -191,6 +193,11 @@ func (w *wire) note(b []byte, ll *unix.SockaddrLinklayer, at time.Time) {
 		if w.answered[h] == nil {
 			w.answered[h] = make(map[uint32]string)
 		}
+		for _, before := range w.answered[h] {
+			if _, known := w.twice[h]; before != name && !known {
+				w.twice[h] = at
+			}
+		}
 		w.answered[h][sequence] = name
 	}
 }
@@ -212,15 +219,14 @@ func (w *wire) doubled() (list []string) {
 }
 
 // accepted returns the SYNs that two stacks answered, whether or not the answers reached the client.
-func (w *wire) accepted() (list []string) {
+func (w *wire) accepted() []string { return w.acceptedAfter(time.Time{}) }
+
+// acceptedAfter is accepted for second answers after a time.
+func (w *wire) acceptedAfter(from time.Time) (list []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for h, sequences := range w.answered {
-		nodes := make(map[string]bool)
-		for _, port := range sequences {
-			nodes[port] = true
-		}
-		if len(nodes) > 1 {
+	for h, at := range w.twice {
+		if at.After(from) {
 			list = append(list, w.describe(h))
 		}
 	}
