@@ -2,6 +2,7 @@ package member
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -64,15 +65,15 @@ func (m *Member) kill(places []Place) {
 	}
 }
 
-// inherit tells the machine in which buckets this node has connections from before its life.
+// inherit tells the machine that this node may have connections everywhere, from before its life. Where
+// it has none is found when they are counted: by then the kernel takes no new ones for that life.
 func (m *Member) inherit() {
-	connections, err := sockets.Connections(sockets.Filter{Local: vipsOf(m.wishes.Places)})
-	if err != nil {
-		m.opts.Log.Warn("connections from before are not known; they may break when others take their buckets", "err", err)
-		return
+	var all ownership.Set
+	for b := range m.opts.Machine.Buckets {
+		all.Add(b)
 	}
-	for domain, set := range busyBuckets(connections, m.wishes.Places, flowhash.NewKeys(m.wishes.Seed)) {
-		m.handle(ownership.Inherited{Domain: domain, Set: set})
+	for _, domain := range slices.Sorted(maps.Keys(m.wishes.Domains)) {
+		m.handle(ownership.Inherited{Domain: domain, Set: all})
 	}
 }
 

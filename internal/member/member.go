@@ -179,6 +179,9 @@ func (m *Member) loop(ctx context.Context) error {
 	stored := m.opts.Store.Changed()
 	m.status = m.machine.Status(datapath.Monotonic())
 	m.wish()
+	if !m.resumed {
+		m.inherit()
+	}
 	m.work.begin()
 	m.begun = time.Now()
 	for {

@@ -42,16 +42,13 @@ func (m *Member) wish() {
 	m.present()
 }
 
-// present says that this node is ready, once everything is installed. By then the kernel takes no flow
-// any more that a life before this process would have taken, so all connections of that are known.
+// present says that this node is ready, once everything is installed and the kernel takes no flow any
+// more that a life before this process would have taken.
 func (m *Member) present() {
 	if m.ready || !m.wishes.Ready || !m.work.cleared() {
 		return
 	}
 	m.ready = true
-	if !m.resumed {
-		m.inherit()
-	}
 	m.handle(ownership.Ready{})
 }
 
