@@ -32,6 +32,8 @@ func (m *Member) Status(ctx context.Context) (Status, error) {
 		m.machineMu.Lock()
 		defer m.machineMu.Unlock()
 		s.Machine = m.machine.Status(datapath.Monotonic())
+		// the machine knows what should be, and the kernel follows
+		s.Machine.Settled = s.Machine.Settled && m.work.applied()
 	})
 	s.Lease = s.Machine.Lease
 	if s.Lease != ownership.Forever {

@@ -184,6 +184,13 @@ func (w *worker) lapsed() bool {
 	return late
 }
 
+// applied says whether the kernel does what the machine said last.
+func (w *worker) applied() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.todo.agreed == nil && !w.anew && !w.busy
+}
+
 // idle returns when all that was said is done.
 func (w *worker) idle(ctx context.Context) error {
 	for {
