@@ -366,15 +366,20 @@ func newSocketHost(t testing.TB) socketHost {
 		t.Fatal("network namespaces and BPF need root")
 	}
 	host := socketHost{nettest.Host(t, nettest.New(t), "sockets")}
+	host.addresses(t)
+	return host
+}
+
+func (h socketHost) addresses(t testing.TB) {
+	t.Helper()
 	for _, f := range families {
 		// the client's too: there is a way to it then, and it never answers what nobody asked
 		for _, addr := range []netip.Addr{f.vip(vipMine), f.client} {
-			if err := host.Addr("lo", netip.PrefixFrom(addr, addr.BitLen())); err != nil {
+			if err := h.Addr("lo", netip.PrefixFrom(addr, addr.BitLen())); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	return host
 }
 
 func (h socketHost) must(t testing.TB, f func() error) {
