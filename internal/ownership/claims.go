@@ -17,7 +17,11 @@ type claim struct {
 // claim asks for the buckets that this node should have and has not: the holder, if there is one,
 // says so and offers them.
 func (m *Machine) claim() {
-	if m.claiming != nil || m.claimedFor == m.fingerprint && m.now < m.claimedAt+m.cfg.Refresh {
+	if m.claiming != nil {
+		m.makeTokens()
+		return
+	}
+	if m.claimedFor == m.fingerprint && m.now < m.claimedAt+m.cfg.Refresh {
 		return
 	}
 	var parts []Part
@@ -55,7 +59,7 @@ func (m *Machine) onClaim(from string, msg Claim) {
 	if !m.Known.is(from, msg.Life) || msg.Knowledge != m.fingerprint && m.keeps(ruleSameKnowledge) {
 		return
 	}
-	if m.keeps(ruleGrantSilent) && m.hearsDead() {
+	if m.hearsDead() {
 		return
 	}
 	var held []Part
@@ -67,9 +71,13 @@ func (m *Machine) onClaim(from string, msg Claim) {
 	m.send(from, Grant{m.Life, msg.Life, msg.Number, msg.Knowledge, held, m.maybe()})
 }
 
+// hearsDead says whether a dead node is heard that did not say itself that its life is over.
 func (m *Machine) hearsDead() bool {
+	if !m.keeps(ruleGrantSilent) {
+		return false
+	}
 	for name, r := range m.Known {
-		if r.Dead && name != m.cfg.Name && !m.silent(name) {
+		if r.Dead && r.Stage != StageLeft && name != m.cfg.Name && !m.silent(name) {
 			return true
 		}
 	}
@@ -103,7 +111,7 @@ func (m *Machine) onGrant(from string, msg Grant) {
 // makeTokens makes what nobody has, once everybody has answered.
 func (m *Machine) makeTokens() {
 	c := m.claiming
-	if c == nil || len(c.waiting) > 0 || m.self().Stage != StageMember || !m.leased() {
+	if c == nil || len(c.waiting) > 0 || m.self().Stage != StageMember || !m.leased() || m.hearsDead() {
 		return
 	}
 	m.claiming, m.claimedFor, m.claimedAt = nil, m.fingerprint, m.now

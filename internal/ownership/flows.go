@@ -203,6 +203,11 @@ func (m *Machine) contested(domain string) Set {
 			all.AddAll(m.everything())
 		}
 	}
+	for _, name := range m.cfg.Expected {
+		if m.Known[name] == nil && !m.peer(name).HostGone {
+			all.AddAll(m.everything()) // its lbd may be down, and its flows live
+		}
+	}
 	all.AddAll(m.unreleased(domain))
 	return all
 }

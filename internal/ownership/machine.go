@@ -41,6 +41,7 @@ type Machine struct {
 // A memory is what survives a leave of absence.
 type memory struct {
 	Life, Number uint64
+	Offers       uint64        // of this process, counted
 	Born         time.Duration // of the process
 	Began        time.Duration // of the life, or when it came back from leave or a pause
 	Until        time.Duration // end of the lease, 0 before the first
@@ -188,7 +189,7 @@ func (m *Machine) take(event Event) {
 	case HeardBy:
 		m.heardBy(e)
 	case HostAnswers:
-		m.peer(e.Peer).HostGone = !e.Answers
+		m.peer(e.Peer).HostGone, m.changed = !e.Answers, true
 		m.exorcise(e.Peer)
 	case Witness:
 		m.Witnessed = e.Answers

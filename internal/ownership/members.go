@@ -73,7 +73,7 @@ func (m *Machine) know(r *Record) {
 	clone := *r
 	m.Known[r.Name] = &clone
 	if old != nil && (old.Life != r.Life || old.Dead != r.Dead) {
-		m.abandon(old)
+		m.abandon(old, r)
 	}
 	if old == nil || old.Life != r.Life {
 		m.peer(r.Name).HostGone = false
@@ -106,22 +106,28 @@ func (r *Record) describe() string {
 	return r.Stage.String()
 }
 
-// abandon ends what was begun with a life of a peer that is over. What it was offered is ours again,
-// and what it gave is ours alone.
-func (m *Machine) abandon(old *Record) {
+// abandon ends what was begun with a life of a peer that is over. Where the peer itself says so, what it
+// was offered is ours again, and what it gave is ours alone. A death is only what others believe: what
+// was under way then is given up, and made anew when everybody has agreed.
+func (m *Machine) abandon(old, now *Record) {
 	p := m.peer(old.Name)
+	sure := now.Life != old.Life || now.Stage == StageLeft
 	if !old.Dead {
 		m.hauntAll(p, old.Life)
 	}
-	if out := m.Out[old.Name]; out != nil {
-		delete(m.Out, old.Name)
-		m.keep(out.Parts)
-		m.haunt(p, old.Life, never, out.Parts)
+	for _, mv := range append(m.In[old.Name], m.Out[old.Name]) {
+		switch {
+		case mv == nil:
+			continue
+		case sure:
+			m.keep(mv.Parts)
+		default:
+			m.forgetMove(mv)
+			m.changed = true
+		}
+		m.haunt(p, old.Life, never, mv.Parts)
 	}
-	for _, in := range m.In[old.Name] {
-		m.keep(in.Parts)
-		m.haunt(p, old.Life, never, in.Parts)
-	}
+	delete(m.Out, old.Name)
 	delete(m.In, old.Name)
 	p.Fingerprint, p.Opinion, p.OpinionAt = 0, nil, 0
 	p.Says, p.At = saidNothing, 0

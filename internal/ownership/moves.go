@@ -33,8 +33,9 @@ func (m *Machine) offer() {
 		for _, part := range parts[name] {
 			m.Tokens[part.Domain].Held.RemoveAll(part.Set)
 		}
+		m.Offers++
 		m.Out[name] = &move{
-			Life: m.Known[name].Life, Number: m.number(), Knowledge: m.fingerprint,
+			Life: m.Known[name].Life, Number: m.Offers, Knowledge: m.fingerprint,
 			Parts: parts[name], Others: m.witnessed(name, parts[name]), Since: m.now,
 		}
 		m.changed = true

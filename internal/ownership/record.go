@@ -19,13 +19,15 @@ const (
 	StageUp
 	// StageMember has a lineage: it may take and make tokens. Until Record.Waiting is false it wants none.
 	StageMember
+	// StageLeft has handed everything over, and says so itself: its life is over for good.
+	StageLeft
 	stageCount
 )
 
 // String returns the word for status.
 func (s Stage) String() string {
 	if s < stageCount {
-		return [stageCount]string{"down", "up", "member"}[s]
+		return [stageCount]string{"down", "up", "member", "left"}[s]
 	}
 	return "unknown"
 }

@@ -1,10 +1,16 @@
 package ownership
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // live lets a world go through its life: a start, times in which things go wrong, and times in which
 // changes are planned and clients must not notice any.
 func (w *world) live() {
+	if w.traits.cuts && w.chance(0.3) {
+		w.cut(w.nodes[w.rand.IntN(len(w.nodes))])
+	}
 	for _, n := range w.nodes {
 		if n.index == 0 || w.chance(0.8) {
 			w.after(w.about(200*time.Millisecond), func() { n.begin() })
@@ -14,11 +20,13 @@ func (w *world) live() {
 	if w.chance(0.5) { // else the start is a part of the trouble
 		w.net.quiet = true
 		w.run(time.Second)
+		w.net.heal()
+		w.findWitness()
 		w.ensure()
 		w.settle()
 	}
 	for range 1 + w.rand.IntN(3) {
-		w.trouble(w.about(4 * time.Second))
+		w.trouble(w.about(5 * time.Second))
 		w.rest()
 		if w.chance(0.5) {
 			w.plan()
@@ -121,10 +129,7 @@ func (n *node) rewish() {
 	d := w.rand.IntN(len(n.wish))
 	switch w.rand.IntN(3) {
 	case 0:
-		others := false
-		for _, other := range w.nodes {
-			others = others || other != n && other.counts(d)
-		}
+		others := slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.counts(d) })
 		n.wish[d].Weight = []int{0, 1, 50, 100, 200}[w.rand.IntN(5)]
 		if w.calm && !others {
 			n.wish[d].Weight = 50
@@ -140,51 +145,73 @@ func (n *node) rewish() {
 	}
 }
 
-// cut cuts links of a node, or heals some.
+// A link is one direction between two nodes.
+type link struct{ from, to int }
+
+// cut cuts links of a node for a while, often for about as long as it takes to be noticed.
 func (w *world) cut(n *node) {
-	other := w.rand.IntN(len(w.nodes))
-	each := func(do func(i int)) {
-		for i := range w.nodes {
-			if i != n.index {
-				do(i)
+	d := w.about(simConfig("").DeadAfter)
+	if w.chance(0.5) {
+		d = w.between(simConfig("").DeadAfter*8/10, simConfig("").DeadAfter*3/2)
+	}
+	if w.chance(0.1) { // long enough for both sides to begin on their own
+		d += simConfig("").BootTimeout
+	}
+	links := w.links(n)
+	w.setLinks(links, true)
+	if kept := 2 * w.rand.IntN(3); kept < len(links) && w.chance(0.4) {
+		// Some links come back, another stays cut a little longer.
+		back := links[kept:]
+		w.after(d, func() { w.setLinks(back, false) })
+		links, d = links[:kept], d+w.about(simConfig("").DeadAfter)
+	}
+	w.after(d, func() { w.setLinks(links, false) })
+	if w.chance(0.1) {
+		w.net.heal()
+		w.findWitness()
+	}
+}
+
+// links draws some.
+func (w *world) links(n *node) []link {
+	var out, in, both []link
+	side := w.rand.Uint64()
+	var halves []link
+	for i := range w.nodes {
+		if i != n.index {
+			out, in = append(out, link{n.index, i}), append(in, link{i, n.index})
+			both = append(both, link{n.index, i}, link{i, n.index})
+		}
+		for j := range w.nodes {
+			if side>>i&1 != side>>j&1 {
+				halves = append(halves, link{i, j})
 			}
 		}
 	}
-	switch w.rand.IntN(9) {
+	pair := 2 * w.rand.IntN(len(out))
+	switch w.rand.IntN(8) {
 	case 0: // one way
-		if other != n.index {
-			w.net.setCut(n.index, other, true)
-		}
-	case 1: // both ways
-		if other != n.index {
-			w.net.setCut(n.index, other, true)
-			w.net.setCut(other, n.index, true)
-		}
-	case 2: // mute
-		each(func(i int) { w.net.setCut(n.index, i, true) })
-	case 3: // deaf
-		each(func(i int) { w.net.setCut(i, n.index, true) })
-	case 4: // alone
-		each(func(i int) { w.net.setCut(n.index, i, true); w.net.setCut(i, n.index, true) })
-	case 5: // halves
-		side := w.rand.Uint64()
-		for i := range w.nodes {
-			for j := range w.nodes {
-				if side>>i&1 != side>>j&1 {
-					w.net.setCut(i, j, true)
-				}
-			}
-		}
-	case 6:
-		each(func(i int) {
-			if w.net.cut[n.index][i] || w.net.cut[i][n.index] {
-				w.net.setCut(n.index, i, false)
-				w.net.setCut(i, n.index, false)
-			}
-		})
-		w.findWitness()
+		return both[pair+w.rand.IntN(2):][:1]
+	case 1, 2:
+		return both[pair:][:2]
+	case 3: // mute
+		return out
+	case 4: // deaf
+		return in
+	case 5, 6: // alone
+		return both
 	default:
-		w.net.heal()
+		return halves
+	}
+}
+
+func (w *world) setLinks(links []link, cut bool) {
+	for _, l := range links {
+		if w.net.cut[l.from][l.to] != cut {
+			w.net.setCut(l.from, l.to, cut)
+		}
+	}
+	if !cut {
 		w.findWitness()
 	}
 }
@@ -348,14 +375,14 @@ func (w *world) plan() {
 
 // change does something that is planned.
 func (w *world) change(n *node) {
-	running, wanted := 0, 0
+	running, wanted := 0, true
 	for _, other := range w.nodes {
 		if other.process != nil {
 			running++
-			if other.wish[0].Weight > 0 {
-				wanted++
-			}
 		}
+	}
+	for d := range n.wish {
+		wanted = wanted && slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.counts(d) })
 	}
 	// Without it a majority must be left.
 	spare := n.process != nil && (w.traits.policy != PolicyMajority || running > len(w.nodes)/2+1)
@@ -365,7 +392,7 @@ func (w *world) change(n *node) {
 			w.restart(n, w.between(0, 800*time.Millisecond))
 		}
 	case 1:
-		if p := n.process; spare && wanted > 1 {
+		if p := n.process; spare && wanted {
 			w.note("%s is asked to leave", n.name)
 			p.soon(func() { p.handle(Leave{}) })
 		}

@@ -10,6 +10,8 @@ import (
 type kernel struct {
 	until   time.Duration // end of the lease, of the node's clock
 	buckets [][]entry     // by domain
+
+	renewable bool // against ruleLapse, which is the kernel's too
 }
 
 type entry struct {
@@ -19,10 +21,10 @@ type entry struct {
 	contested  bool
 }
 
-func newKernel(domains, buckets int) kernel {
-	k := kernel{}
-	for range domains {
-		k.buckets = append(k.buckets, make([]entry, buckets))
+func newKernel(w *world) kernel {
+	k := kernel{renewable: w.broken == ruleLapse}
+	for range w.traits.domains {
+		k.buckets = append(k.buckets, make([]entry, w.traits.buckets))
 	}
 	return k
 }
@@ -31,7 +33,7 @@ func (k *kernel) leased(now time.Duration) bool { return now < k.until }
 
 // renew answers false if the lease ended before.
 func (k *kernel) renew(now, until time.Duration, anew bool) bool {
-	if !anew && !k.leased(now) {
+	if !anew && !k.leased(now) && !k.renewable {
 		return false
 	}
 	k.until = until

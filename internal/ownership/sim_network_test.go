@@ -27,8 +27,8 @@ func (n *network) carryMessage(from, to int, arrive func()) {
 	case n.quiet:
 	case n.w.chance(0.1):
 		delay = n.w.about(20 * time.Millisecond)
-	case n.w.traits.slow && !n.w.calm && n.w.chance(0.03):
-		delay = n.w.about(time.Second)
+	case !n.w.calm && n.w.chance(n.w.traits.late):
+		delay = n.w.about(n.w.traits.lateness)
 	}
 	n.carry(from, to, n.w.traits.loss, delay, arrive)
 }

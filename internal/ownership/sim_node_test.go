@@ -31,7 +31,7 @@ type node struct {
 func newNode(w *world, index int) *node {
 	n := &node{
 		w: w, index: index, name: fmt.Sprintf("n%d", index+1), offset: w.between(time.Second, time.Hour),
-		up: true, kernel: newKernel(len(w.traits.domains), w.traits.buckets), witness: true,
+		up: true, kernel: newKernel(w), witness: true,
 	}
 	if w.traits.clocks {
 		n.rate = w.rand.Int64N(20001) - 10000
@@ -128,30 +128,32 @@ func (n *node) start() {
 	p.paused = true // the kernel follows when all this is known
 	p.handle(Witness{n.witness})
 	p.weigh()
-	inherit := p.anew
+	if p.anew {
+		for d, name := range n.w.traits.domains {
+			p.handle(Inherited{name, n.w.flows.busy(d, n.index)})
+		}
+	}
 	p.todo.apply, p.paused = true, false
 	p.perform(Actions{Lease: p.machine.Until})
 	ready := n.w.between(0, 200*time.Millisecond)
 	if p.resumed {
 		ready = 0
 	}
-	var begin func()
-	begin = func() {
-		if p.todo.apply { // the kernel may still take flows for the life before
-			p.later(time.Millisecond, begin)
-			return
-		}
-		if inherit {
-			for d, name := range n.w.traits.domains {
-				p.handle(Inherited{name, n.w.flows.busy(d, n.index)})
-			}
-		}
-		p.handle(Ready{})
-	}
-	p.later(ready, begin)
+	p.later(ready, p.ready)
 	p.every(p.machine.cfg.Tick, p.tick)
 	p.every(heartbeatEvery, p.beat)
 	p.every(500*time.Millisecond, p.count)
+}
+
+// ready is the end of a start. Until its kernel was told otherwise, it may have taken flows for the life
+// before: those have to be known first.
+func (p *process) ready() {
+	if p.todo.apply {
+		p.later(time.Millisecond, p.ready)
+		return
+	}
+	p.count()
+	p.handle(Ready{})
 }
 
 // later has something done by the process, if it still lives then. One that is paused does it when it
@@ -221,7 +223,7 @@ func (n *node) crash(host bool) {
 	if host {
 		n.up = false
 		n.boots++
-		n.kernel = newKernel(len(n.w.traits.domains), n.w.traits.buckets)
+		n.kernel = newKernel(n.w)
 		n.snapshot = nil
 		n.w.flows.lose(n.index)
 	}
@@ -441,10 +443,10 @@ func (p *process) look() {
 	p.looked = now
 	for i := range p.peers {
 		s := &p.peers[i]
-		if !s.met {
+		if i == p.index {
 			continue
 		}
-		if !s.silent && now-s.heard >= p.machine.cfg.DeadAfter && now >= s.forgiven {
+		if s.met && !s.silent && now-s.heard >= p.machine.cfg.DeadAfter && now >= s.forgiven {
 			s.silent = true
 			p.handle(Silent{p.w.nodes[i].name, true})
 		}
@@ -452,10 +454,10 @@ func (p *process) look() {
 	}
 }
 
-// knock asks whether the machine of a silent peer is there.
+// knock asks whether the machine of a peer is there that is silent, or was never heard.
 func (p *process) knock(i int, s *sight, now time.Duration) {
 	net, peer := p.w.net, p.w.nodes[i]
-	if !s.silent || peer.up && !net.cut[p.index][i] && !net.cut[i][p.index] {
+	if s.met && !s.silent || peer.up && !net.cut[p.index][i] && !net.cut[i][p.index] {
 		s.noAnswers = 0
 	} else if s.noAnswers == 0 {
 		s.noAnswers = now

@@ -43,15 +43,17 @@ type traits struct {
 	policy         Policy
 	cuts           bool // links are cut
 	loss, twice    float64
-	slow           bool // messages may take seconds, heartbeats up to slowest
+	slow           bool // heartbeats take up to slowest, and messages as long as it pleases:
+	late           float64
+	lateness       time.Duration
 	lagging        bool // the kernel is told later, by a worker
 	clocks         bool // rates differ by up to 1 %
 	grace          bool // heartbeats forgive silence after a pause of the listener
 }
 
 func (t traits) String() string {
-	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, loss %.2f, twice %.2f, slow %v, lagging %v, clocks %v, grace %v",
-		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.loss, t.twice, t.slow, t.lagging, t.clocks, t.grace)
+	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, loss %.2f, twice %.2f, slow %v %.2f %v, lagging %v, clocks %v, grace %v",
+		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.loss, t.twice, t.slow, t.late, t.lateness, t.lagging, t.clocks, t.grace)
 }
 
 // The times are longer than in production, so that more happens between two heartbeats.
@@ -90,6 +92,9 @@ func (w *world) draw() traits {
 		lagging: w.chance(0.4),
 		clocks:  w.chance(0.8),
 		grace:   w.chance(0.5),
+	}
+	if t.slow {
+		t.late, t.lateness = 0.2*w.rand.Float64()*w.rand.Float64(), w.between(100*time.Millisecond, 3*time.Second)
 	}
 	if w.chance(0.15) {
 		t.nodes += 2

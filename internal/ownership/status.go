@@ -61,7 +61,7 @@ func (m *Machine) finish() {
 		}
 	}
 	m.Gone = true
-	m.amend(func(r *Record) { r.Dead = true })
+	m.amend(func(r *Record) { r.Dead, r.Stage = true, StageLeft })
 	m.Until = 0
 	m.happened(Happening{Kind: HappeningLeft, Node: m.cfg.Name})
 }

@@ -59,6 +59,7 @@ func (m *Machine) repeat() {
 	if m.toldAt+m.cfg.Refresh <= m.now {
 		m.toldAt = m.now
 		m.maybeNews = true
+		m.sendOpinion(m.opinion())
 		for name := range m.Known {
 			m.news[name] = true
 		}
