@@ -140,14 +140,15 @@ func nodesOf(cfg *config.Config) []lb.Node {
 }
 
 // wishes are what this node wants of the cluster now.
-func (p *planner) wishes() member.Wishes {
+func (p *planner) wishes() member.Wishes { return wishesOf(p.cfg, p.checks.Health(), p.ready) }
+
+func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool) member.Wishes {
 	w := member.Wishes{
-		Weight: localNode(p.cfg).Weight, Seed: p.cfg.Seed, Ready: p.ready,
-		Domains: map[string]health.Service{desired.VIPDomain: {}}, MinNodes: minNodes(p.cfg),
+		Weight: localNode(cfg).Weight, Seed: cfg.Seed, Ready: ready,
+		Domains: map[string]health.Service{desired.VIPDomain: {}}, MinNodes: minNodes(cfg),
 	}
-	checked := p.checks.Health()
-	for i := range p.cfg.Services {
-		s := &p.cfg.Services[i]
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
 		domain := desired.Domain(s)
 		w.Domains[domain] = health.Service{}
 		if len(s.Checks) > 0 {
@@ -155,6 +156,15 @@ func (p *planner) wishes() member.Wishes {
 		}
 		for _, vip := range s.VIPs {
 			w.Places = append(w.Places, member.Place{VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Domain: domain})
+		}
+	}
+	// What no service names follows the VIP's own table, and its connections are to be kept as well.
+	for i := range cfg.VIPs {
+		if v := &cfg.VIPs[i]; v.Other == lb.OtherPass {
+			w.Places = append(w.Places, member.Place{
+				VIP: v.Address, Protocol: lb.ProtocolAny, Ports: []lb.PortRange{lb.AllPorts},
+				Hash: lb.HashSource, Domain: desired.VIPDomain,
+			})
 		}
 	}
 	return w

@@ -1,0 +1,102 @@
+package daemon
+
+import (
+	"net/netip"
+	"regexp"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/probe"
+)
+
+// sameText compares what a pattern was written as.
+var sameText = cmp.Comparer(func(a, b *regexp.Regexp) bool {
+	return a == b || a != nil && b != nil && a.String() == b.String()
+})
+
+func TestEveryCheckIsProbedAsItIsConfigured(t *testing.T) {
+	body := regexp.MustCompile("^ok")
+	web := netip.MustParseAddr("192.0.2.7")
+	tls := config.TLSCheck{Verify: true, SNI: "www.example.com"}
+	for _, c := range []struct {
+		check config.Check
+		want  probe.Spec
+	}{
+		{
+			config.Check{Kind: config.CheckTCP, TCP: config.TCPCheck{Send: "PING", Expect: "PONG"}},
+			probe.Spec{Kind: probe.TCP, TCP: probe.TCPSpec{Send: "PING", Expect: "PONG"}},
+		},
+		{
+			config.Check{Kind: config.CheckHTTP, HTTP: config.HTTPCheck{
+				Method: "HEAD", Path: "/health", Host: "example.com", Headers: map[string]string{"X-Check": "1"},
+				Status: []config.StatusRange{{First: 200, Last: 204}, {First: 301, Last: 301}}, Body: body,
+			}},
+			probe.Spec{Kind: probe.HTTP, HTTP: probe.HTTPSpec{
+				Method: "HEAD", Path: "/health", Host: "example.com", Headers: map[string]string{"X-Check": "1"},
+				Status: []probe.StatusRange{{First: 200, Last: 204}, {First: 301, Last: 301}}, Body: body,
+			}},
+		},
+		{config.Check{Kind: config.CheckHTTPS, TLS: tls}, probe.Spec{Kind: probe.HTTPS, TLS: probe.TLSSpec{SNI: "www.example.com"}}},
+		{
+			config.Check{Kind: config.CheckTLSExpiry, Days: 14, TLS: tls},
+			probe.Spec{Kind: probe.TLSExpiry, Days: 14, TLS: probe.TLSSpec{SNI: "www.example.com"}},
+		},
+		{
+			config.Check{Kind: config.CheckDNS, DNS: config.DNSCheck{Query: "example.com", Record: "AAAA", RCode: "NOERROR", Answer: "2001:db8::1"}},
+			probe.Spec{Kind: probe.DNS, DNS: probe.DNSSpec{Name: "example.com", Type: "AAAA", RCode: "NOERROR", Answer: "2001:db8::1"}},
+		},
+		{config.Check{Kind: config.CheckICMP}, probe.Spec{Kind: probe.ICMP}},
+		{
+			config.Check{Kind: config.CheckExec, Command: []string{"/bin/check", "a"}},
+			probe.Spec{Kind: probe.Exec, Exec: probe.ExecSpec{Command: []string{"/bin/check", "a"}}},
+		},
+		{config.Check{Kind: config.CheckAgent, AgentSend: "state"}, probe.Spec{Kind: probe.Agent, Ask: "state"}},
+		{
+			config.Check{Kind: config.CheckFile, File: config.FileCheck{Path: "/run/maint", Absent: true, Contains: "x"}},
+			probe.Spec{Kind: probe.File, File: probe.FileSpec{Path: "/run/maint", Absent: true, Contains: "x"}},
+		},
+	} {
+		check := c.check
+		check.Name, check.Address, check.Port = "c", web, 8080
+		check.Interval, check.FastInterval, check.Timeout = 5*time.Second, time.Second, 500*time.Millisecond
+		check.Rise, check.Fall, check.Results, check.Start = 2, 3, 20, config.StartDown
+		got, err := checksOf(&config.Config{Services: []config.Service{{Name: "none"}, {Name: "web", Checks: []config.Check{check}}}})
+		if err != nil {
+			t.Errorf("%s: %v", check.Kind, err)
+			continue
+		}
+		// A certificate that is not to be verified is the exception for those who probe.
+		c.want.TLS.NoVerify = !check.TLS.Verify
+		want := []probe.Check{{
+			Service: "web", Name: "c", Target: netip.MustParseAddrPort("192.0.2.7:8080"), Spec: c.want,
+			Rule: health.Rule{
+				Interval: 5 * time.Second, FastInterval: time.Second, Timeout: 500 * time.Millisecond,
+				Rise: 2, Fall: 3, Start: health.Down, Keep: 20,
+			},
+		}}
+		if diff := cmp.Diff(want, got, comparable, sameText); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", check.Kind, diff)
+		}
+	}
+}
+
+func TestACheckStartsUpUnlessItIsToldOtherwise(t *testing.T) {
+	for start, want := range map[config.CheckStart]health.State{
+		config.StartUp: health.Up, config.StartDown: health.Down, "": health.Up,
+	} {
+		if got := startOf(start); got != want {
+			t.Errorf("%q: %s", start, got)
+		}
+	}
+}
+
+func TestAKindThatNobodyCanProbeIsAnError(t *testing.T) {
+	cfg := &config.Config{Services: []config.Service{{Name: "web", Checks: []config.Check{{Kind: "guess"}}}}}
+	if checks, err := checksOf(cfg); err == nil || err.Error() != `kind of check "guess" is unknown` {
+		t.Errorf("%v, %v", checks, err)
+	}
+}
