@@ -53,6 +53,56 @@ func TestDecisionsAboutNodes(t *testing.T) {
 	})
 }
 
+func TestTheEndOfADrainIsDecidedWithIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := fresh(t, "n1")
+		start := time.Now()
+		is := func(when string, want map[string]store.NodeAdmin) {
+			t.Helper()
+			if diff := cmp.Diff(want, s.Admins()); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", when, diff)
+			}
+		}
+		end := start.Add(10*time.Minute + 1500*time.Microsecond) // kept to the millisecond
+		do(t, s.SetDrain("n1", true), s.SetKill("n1", end))
+		drained := store.NodeAdmin{Drain: true, DrainSince: start, KillAt: start.Add(10*time.Minute + time.Millisecond)}
+		is("drained for ten minutes", map[string]store.NodeAdmin{"n1": drained})
+
+		do(t, s.SetKill("n1", start.Add(time.Hour)))
+		drained.KillAt = start.Add(time.Hour)
+		is("for an hour", map[string]store.NodeAdmin{"n1": drained})
+
+		time.Sleep(time.Minute)
+		do(t, s.SetDrain("n1", true)) // without an end
+		drained.KillAt = time.Time{}
+		is("drained again, without an end", map[string]store.NodeAdmin{"n1": drained})
+
+		do(t, s.SetKill("n1", start.Add(time.Hour)), s.SetDrain("n1", false))
+		is("undrained", map[string]store.NodeAdmin{})
+		do(t, s.SetDrain("n1", true))
+		is("drained later", map[string]store.NodeAdmin{"n1": {Drain: true, DrainSince: start.Add(time.Minute)}})
+	})
+}
+
+func TestTheEndOfADrainReachesTheOtherNodes(t *testing.T) {
+	a, b := fresh(t, "a"), fresh(t, "b")
+	end := time.Now().Add(time.Hour).Truncate(time.Millisecond)
+	do(t, a.SetDrain("n1", true), a.SetKill("n1", end))
+	if _, err := b.Merge(a.Entries()); err != nil {
+		t.Fatal(err)
+	}
+	if got := b.Admins()["n1"]; !got.Drain || !got.KillAt.Equal(end) {
+		t.Errorf("%+v", got)
+	}
+	do(t, b.SetDrain("n1", false))
+	if _, err := a.Merge(b.Entries()); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := a.Admins()["n1"]; ok {
+		t.Errorf("after the end of the drain: %+v", got)
+	}
+}
+
 func TestTwoDecisionsAboutOneNodeAtOnceBothCount(t *testing.T) {
 	a, b := fresh(t, "a"), fresh(t, "b")
 	do(t, a.SetDrain("n1", true), b.SetWeight("n1", new(7)))
