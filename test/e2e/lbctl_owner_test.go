@@ -53,7 +53,7 @@ func (n *node) owners(t *testing.T, vip netip.Addr, first, count int) []ownerAns
 // The node that lbctl names is the one that answers, whichever node is asked, and whether or not
 // its lbd lives.
 func TestLbctlOwnerNamesTheNodeThatAnswers(t *testing.T) {
-	const ports, first = 200, 20000
+	const ports, first = 40, 20000
 	c := newCluster(t, options{attach: "native", weights: []int{100, 100, 200}})
 	for _, n := range c.nodes {
 		n.serve()
