@@ -73,10 +73,10 @@ ALWAYS_INLINE enum sought ask_sockets(struct xdp_md *ctx, struct seek *seek)
 }
 
 /* TCP that opens nothing, where the bucket alone does not tell whose it is. */
-ALWAYS_INLINE int is_for_sockets(enum verb verb, __u32 flags, int direct, int over)
+ALWAYS_INLINE int is_for_sockets(enum verb verb, __u32 flags, int direct)
 {
 	return flags & (BUCKET_MAYBE_LOCAL | BUCKET_CONTESTED) || verb == VERB_DELEGATE ||
-	       (direct && verb != VERB_ACCEPT) || (over && (direct || verb == VERB_ACCEPT));
+	       (direct && verb != VERB_ACCEPT);
 }
 
 /* UDP of a bucket whose UDP we decide about, whoever has its TCP. */
@@ -104,7 +104,7 @@ ALWAYS_INLINE __u32 decide_udp(const struct moving *packet, int over)
 __attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *packet)
 {
 	enum question question;
-	int is_error, is_flow, is_udp, is_tcp, opening, direct, over;
+	int is_error, is_flow, is_udp, is_tcp, opening, direct, over, asked;
 	enum sought sought;
 	enum verb verb;
 	__u32 flags;
@@ -120,14 +120,16 @@ __attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *p
 	is_udp = is_flow && packet->seek.protocol == PROTO_UDP;
 	is_tcp = is_flow && packet->seek.protocol == PROTO_TCP;
 	opening = is_tcp && opens(ctx, &packet->seek);
-	over = lease_over();
+	asked = is_tcp && !opening && is_for_sockets(verb, flags, direct);
+	/* what a socket has does not depend on the lease, and is not to pay for the clock */
+	over = asked && !tracing ? 0 : lease_over();
 	if (tracing && over)
 		traced.flags |= TRACE_LAPSED;
 	if (tracing && opening)
 		traced.flags |= TRACE_OPENS;
 	if (verb == VERB_IGNORE && !flags && !direct)
 		return reason_others(question);
-	if (is_tcp && !opening && is_for_sockets(verb, flags, direct, over)) {
+	if (asked || (over && is_tcp && !opening && (direct || verb == VERB_ACCEPT))) {
 		sought = ask_sockets(ctx, &packet->seek);
 		if (sought == SOUGHT_FLOW)
 			return direct	  ? REASON_DIRECT
@@ -135,6 +137,7 @@ __attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *p
 					  : REASON_SOCKET_ACCEPTED;
 		if (sought == SOUGHT_COOKIE)
 			return REASON_COOKIE_ACCEPTED;
+		over = lease_over();
 		if (!is_error && (direct || verb == VERB_ACCEPT))
 			return over ? REASON_LAPSED : REASON_UNKNOWN_FLOW;
 	}

@@ -28,14 +28,21 @@ struct seek {
 	__u8 pad;
 };
 
+/* The segment's header, as far as it is there up to a field; NULL when it is not. */
+#define TCP_HEADER(ctx, seek, field)                                                               \
+	({                                                                                         \
+		struct tcp *tcp_ =                                                                 \
+			(void *)(long)(ctx)->data + ((seek)->l4 & (2 * MAX_HEADERS - 1));          \
+		(seek)->l4 && (void *)(&tcp_->field + 1) <= (void *)(long)(ctx)->data_end ? tcp_   \
+											  : NULL;  \
+	})
+
 /* A SYN opens a connection; with ACK it answers one. A segment that is cut short opens nothing. */
 ALWAYS_INLINE int opens(struct xdp_md *ctx, const struct seek *seek)
 {
-	__u8 flags = 0;
+	struct tcp *tcp = TCP_HEADER(ctx, seek, flags);
 
-	if (!seek->l4 || bpf_xdp_load_bytes(ctx, seek->l4 + TCP_FLAGS_OFFSET, &flags, 1))
-		return 0;
-	return (flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
+	return tcp && (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
 enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };
@@ -44,11 +51,11 @@ enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };
 ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, void *ip, int is_ipv4,
 			     struct bpf_sock *listener)
 {
-	struct tcp *tcp = (void *)(long)ctx->data + (seek->l4 & (2 * MAX_HEADERS - 1));
+	struct tcp *tcp = TCP_HEADER(ctx, seek, urgent);
 	struct ipv4 *v4 = ip;
 	struct ipv6 *v6 = ip;
 
-	if (!seek->l4 || (void *)(tcp + 1) > (void *)(long)ctx->data_end)
+	if (!tcp)
 		return 0;
 	if (is_ipv4)
 		return (void *)(v4 + 1) <= (void *)(long)ctx->data_end &&
