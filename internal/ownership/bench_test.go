@@ -57,12 +57,12 @@ func settledMachine(tb testing.TB, nodes int) *Machine {
 			Weights: map[string]Weight{"": {100, true, 1}},
 		}
 		m.Handle(m.now, HeardBy{r.Name, true, m.now})
-		m.Handle(m.now, Received{r.Name, State{1, 1, 0, []Record{r}, nil}})
+		m.Handle(m.now, Received{r.Name, State{Life: 1, Number: 1, Records: []Record{r}}})
 	}
 	m.Handle(m.now, Ready{})
 	for range 3 {
 		for _, name := range m.others() {
-			m.Handle(m.now, Received{name, State{1, m.number(), m.fingerprint, nil, nil}})
+			m.Handle(m.now, Received{name, State{Life: 1, Number: m.number(), Knowledge: m.fingerprint}})
 		}
 	}
 	for _, name := range m.others() {
@@ -107,7 +107,7 @@ func decodeMemory(tb testing.TB, first *Machine, encoded []byte, now time.Durati
 	m.Began = began
 	for _, name := range m.others() {
 		m.Handle(now, HeardBy{name, true, now})
-		m.Handle(now, Received{name, State{m.Known[name].Life, 1 << 40, m.fingerprint, nil, nil}})
+		m.Handle(now, Received{name, State{Life: m.Known[name].Life, Number: 1 << 40, Knowledge: m.fingerprint}})
 	}
 	return m
 }

@@ -15,7 +15,9 @@ type quietCluster struct {
 	now      time.Duration
 	nodes    map[string]*Machine
 	stopped  map[string]bool
+	cut      map[string]bool // from the others
 	mail     []quietMail
+	heard    map[[2]string]time.Duration // the first by the second, the last time
 	happened []string
 }
 
@@ -25,7 +27,7 @@ type quietMail struct {
 }
 
 func newQuietCluster(t *testing.T, names ...string) *quietCluster {
-	c := &quietCluster{t: t, now: time.Second, nodes: make(map[string]*Machine), stopped: make(map[string]bool)}
+	c := &quietCluster{t: t, now: time.Second, nodes: make(map[string]*Machine), stopped: make(map[string]bool), heard: make(map[[2]string]time.Duration)}
 	for i, name := range names {
 		c.add(name, uint64(i+1), names)
 	}
@@ -60,7 +62,7 @@ func (c *quietCluster) run(d time.Duration) {
 		mail := c.mail
 		c.mail = nil
 		for _, m := range mail {
-			if c.nodes[m.to] != nil && !c.stopped[m.to] && !c.stopped[m.from] {
+			if c.nodes[m.to] != nil && !c.stopped[m.to] && !c.stopped[m.from] && c.cut[m.to] == c.cut[m.from] {
 				c.tell(m.to, Received{m.from, m.message})
 			}
 		}
@@ -77,9 +79,17 @@ func (c *quietCluster) run(d time.Duration) {
 
 func (c *quietCluster) beat(name string) {
 	for _, peer := range slices.Sorted(maps.Keys(c.nodes)) {
-		if peer != name && !c.stopped[peer] && c.nodes[peer].Confirms(name, c.nodes[name].Life) {
+		if peer == name {
+			continue
+		}
+		reached := !c.stopped[peer] && c.cut[peer] == c.cut[name]
+		if reached && c.nodes[peer].Confirms(name, c.nodes[name].Life) {
 			c.tell(name, HeardBy{peer, true, c.now})
 		}
+		if reached {
+			c.heard[[2]string{name, peer}] = c.now
+		}
+		c.tell(name, Silent{peer, c.now-c.heard[[2]string{name, peer}] > 400*time.Millisecond})
 	}
 }
 
@@ -219,4 +229,22 @@ func (v View) owned() Set {
 		}
 	}
 	return s
+}
+
+func TestOneSideOfACutGoesOnUndisturbed(t *testing.T) {
+	c := newQuietCluster(t, "a", "b", "c")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	c.cut = map[string]bool{"c": true}
+	c.run(800 * time.Millisecond)
+	c.cut = nil
+	c.run(1200 * time.Millisecond)
+	if shares := c.shares(); len(shares) != 3 {
+		t.Errorf("after the cut: %v", shares)
+	}
+	for name, same := range map[string]bool{"a": true, "b": true, "c": false} {
+		if life := c.nodes[name].Status(c.now).Life; (life <= 3) != same {
+			t.Errorf("%s is in life %d", name, life)
+		}
+	}
 }

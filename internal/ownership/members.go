@@ -31,6 +31,9 @@ func (m *Machine) learnt(about string) {
 }
 
 func (m *Machine) onState(from string, msg State) {
+	if m.disputes(from, msg) {
+		return
+	}
 	before := m.fingerprint
 	for i := range msg.Records {
 		m.merge(&msg.Records[i])

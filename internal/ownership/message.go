@@ -15,6 +15,7 @@ type (
 	State struct {
 		Life, Number uint64 // what has a lower number is older news
 		Knowledge    uint64 // fingerprint, which the receiver compares with its own
+		Side         Side
 		Records      []Record
 		Absences     []Leaves
 	}

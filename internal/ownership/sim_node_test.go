@@ -128,9 +128,9 @@ func (n *node) start() {
 	p.paused = true // the kernel follows when all this is known
 	p.handle(Witness{n.witness})
 	p.weigh()
-	if p.anew {
-		for d, name := range n.w.traits.domains {
-			p.handle(Inherited{name, n.w.flows.busy(d, n.index)})
+	if p.anew { // where flows are is counted when the kernel takes none any more
+		for _, name := range n.w.traits.domains {
+			p.handle(Inherited{name, p.machine.everything()})
 		}
 	}
 	p.todo.apply, p.paused = true, false
@@ -146,13 +146,12 @@ func (n *node) start() {
 }
 
 // ready is the end of a start. Until its kernel was told otherwise, it may have taken flows for the life
-// before: those have to be known first.
+// before.
 func (p *process) ready() {
 	if p.todo.apply {
 		p.later(time.Millisecond, p.ready)
 		return
 	}
-	p.count()
 	p.handle(Ready{})
 }
 

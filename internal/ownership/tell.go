@@ -68,7 +68,7 @@ func (m *Machine) repeat() {
 
 // state is a message about some nodes.
 func (m *Machine) state(names []string) State {
-	s := State{Life: m.Life, Number: m.number(), Knowledge: m.fingerprint, Absences: m.absences()}
+	s := State{Life: m.Life, Number: m.number(), Knowledge: m.fingerprint, Side: m.side(), Absences: m.absences()}
 	for _, name := range names {
 		s.Records = append(s.Records, *m.Known[name])
 	}

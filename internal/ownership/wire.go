@@ -36,7 +36,8 @@ const (
 
 // MarshalBinary implements Message.
 func (m State) MarshalBinary() ([]byte, error) {
-	b := header(kindState, m.Life, m.Number, m.Knowledge)
+	b := header(kindState, m.Life, m.Number, m.Knowledge, uint64(m.Side.Members), m.Side.Lineage.Life)
+	b = appendString(appendString(b, m.Side.Lineage.Founder), m.Side.First)
 	b = binary.AppendUvarint(b, uint64(len(m.Records)))
 	for i := range m.Records {
 		r := &m.Records[i]
@@ -169,7 +170,7 @@ func (r *reader) message(kind byte) Message {
 	life := r.uint64()
 	switch kind {
 	case kindState:
-		return State{life, r.uint64(), r.uint64(), list(r, maxRecords, r.record), list(r, maxRecords, r.leave)}
+		return State{life, r.uint64(), r.uint64(), r.side(), list(r, maxRecords, r.record), list(r, maxRecords, r.leave)}
 	case kindOpinion:
 		return Opinion{life, r.uint64(), list(r, maxRecords, func() Ref { return Ref{r.string(), r.uint64()} })}
 	case kindMaybe:
@@ -220,6 +221,10 @@ func (r *reader) record() Record {
 }
 
 func (r *reader) maybe(life uint64) Maybe { return Maybe{life, r.uint64(), r.parts(), r.parts()} }
+
+func (r *reader) side() Side {
+	return Side{r.uvarint(maxRecords), Lineage{r.uint64(), r.string()}, r.string()}
+}
 
 func (r *reader) leave() Leaves {
 	return Leaves{r.string(), r.uint64(), r.uint64(), r.duration()}

@@ -32,7 +32,7 @@ func oneOfEach() []Message {
 		Weights: map[string]Weight{"": {100, true, 1}, "web": {lb.MaxWeight, false, 2}},
 	}
 	return []Message{
-		State{11, 12, 13, []Record{record, {Name: "n2", Life: 1}}, []Leaves{{"n3", 1, 2, time.Second}}},
+		State{11, 12, 13, Side{3, Lineage{9, "n2"}, "n1"}, []Record{record, {Name: "n2", Life: 1}}, []Leaves{{"n3", 1, 2, time.Second}}},
 		Opinion{11, 12, []Ref{{"n1", 1}}},
 		maybe,
 		Offer{11, 12, 13, 14, parts, []Witnessed{{"n3", 4, 5, parts}}},
