@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -101,19 +100,16 @@ func (c *cluster) start(ctx context.Context) error {
 	for _, n := range first {
 		n.state = active
 	}
-	// The first alone: on a machine without a BPF file system it mounts one, and two that do so at
-	// once hide each other's pins.
-	if err := c.launch(ctx, first[0]); err != nil {
-		return err
+	// One after another. On a machine without a BPF file system the first mounts one, and two that do
+	// so at once hide each other's pins. And members that have leases to renew already do not wait for
+	// processors on which all the others verify their programs.
+	for _, n := range first {
+		if err := c.launch(ctx, n); err != nil {
+			return err
+		}
 	}
-	errs := make([]error, len(first))
-	var wg sync.WaitGroup
-	for i, n := range first[1:] {
-		wg.Go(func() { errs[i] = c.launch(ctx, n) })
-	}
-	wg.Wait()
-	if err := errors.Join(errs...); err != nil || !c.opts.Scenario.members() {
-		return err
+	if !c.opts.Scenario.members() {
+		return nil
 	}
 	return c.settle(ctx)
 }
