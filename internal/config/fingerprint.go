@@ -14,13 +14,14 @@ import (
 //
 //   - the name and the seed of the cluster;
 //   - of each VIP its address, how it is announced, its MAC and what happens to other traffic;
-//   - of each service its name, VIPs, protocol, ports, hash, forward and min-nodes;
-//   - with membership: the policy for partitions, heartbeat, dead-after and lease, because a lease
-//     of one node has to end before another takes it for dead;
+//   - of each service its name, VIPs, protocol, ports, hash and forward;
+//   - with membership: heartbeat, dead-after and lease, because a lease of one node has to end before
+//     another takes it for dead;
 //   - without: names and weights of the nodes.
 //
 // It does not cover what each node says of itself while it runs (with membership: nodes and their
-// weights, so that nodes can be added one after the other; health, so that checks can differ), nor
+// weights, so that nodes can be added one after the other, and the policy for partitions, which
+// follows their number; health and min-nodes, so that checks can differ), nor
 // what stays on one machine (interfaces, attach, shutdown, drops, hooks, key files, udp-idle).
 // The order of keys and lists does not matter. It tells nothing about the seed.
 func (c *Config) Fingerprint() uint64 {
@@ -35,7 +36,7 @@ func (c *Config) Fingerprint() uint64 {
 func (c *Config) agreed() []string {
 	lines := []string{fmt.Sprintf("cluster %q", c.ClusterName)}
 	if m := c.Membership; m != nil {
-		lines = append(lines, fmt.Sprintf("membership %s %s %s %s", m.Partition, m.Heartbeat, m.DeadAfter, m.Lease))
+		lines = append(lines, fmt.Sprintf("membership %s %s %s", m.Heartbeat, m.DeadAfter, m.Lease))
 	} else {
 		for _, n := range c.Nodes {
 			lines = append(lines, fmt.Sprintf("node %q %d", n.Name, n.Weight))
@@ -47,8 +48,8 @@ func (c *Config) agreed() []string {
 	}
 	for _, s := range c.Services {
 		vips := slices.SortedFunc(slices.Values(s.VIPs), netip.Addr.Compare)
-		lines = append(lines, fmt.Sprintf("service %q %s %s %s %s %s %d", s.Name, addresses(vips), s.Protocol,
-			portList(s.Ports), s.Hash, s.Forward, s.MinNodes))
+		lines = append(lines, fmt.Sprintf("service %q %s %s %s %s %s", s.Name, addresses(vips), s.Protocol,
+			portList(s.Ports), s.Hash, s.Forward))
 	}
 	slices.Sort(lines)
 	return lines
