@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"context"
+	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +14,7 @@ import (
 
 	membership "github.com/lbctl/lbctl/internal/cluster"
 	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/heartbeat"
 )
 
 const exitUnfinished = 6
@@ -81,9 +84,29 @@ func (c *cluster) undisturbed(t testing.TB) (end func()) {
 	}
 }
 
+// wantHeartbeatsWith listens on the link with a key, and checks whose heartbeats are made with it.
+func (c *cluster) wantHeartbeatsWith(t *testing.T, key membership.Key, want ...string) {
+	t.Helper()
+	listener, err := heartbeat.New(heartbeat.Options{
+		Interface: "eth0", Cluster: "test", Node: "listener", Life: 1, Keys: [][]byte{key[:]}, Log: slog.New(slog.DiscardHandler),
+	})
+	check(t, err)
+	ctx, stop := context.WithTimeout(t.Context(), time.Second)
+	defer stop()
+	check(t, c.client.Do(func() error { return listener.Run(ctx) }))
+	var heard []string
+	for _, p := range listener.Peers() {
+		heard = append(heard, p.Name)
+	}
+	if !slices.Equal(heard, want) {
+		t.Errorf("heartbeats with the key come from %v, want %v; %+v", heard, want, listener.Counters())
+	}
+}
+
 func TestTheClusterKeyIsRotatedWhileTheClusterRuns(t *testing.T) {
 	c := newKeyed(t, options{weights: []int{100, 100, 100}})
 	old := c.nodes[0].ring()
+	first := old
 	for _, leader := range c.nodes[:2] {
 		end := c.undisturbed(t)
 		start := time.Now()
@@ -112,6 +135,8 @@ func TestTheClusterKeyIsRotatedWhileTheClusterRuns(t *testing.T) {
 			}
 		}
 	}
+	c.wantHeartbeatsWith(t, old.Keys[0], "n1", "n2", "n3")
+	c.wantHeartbeatsWith(t, first.Keys[0])
 	// the new key counts across restarts of all
 	for _, n := range c.nodes {
 		n.restart(syscall.SIGTERM)
