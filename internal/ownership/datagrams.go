@@ -6,10 +6,10 @@ package ownership
 // said so, the owner takes only what is sent on to it.
 
 // release gives up a bucket that another node took, except for its UDP. That is somebody else's if this
-// node itself does not decide about it yet.
-func (m *Machine) release(domain string, set Set) {
+// node itself does not decide about it yet, or if the taker decided about it all the time.
+func (m *Machine) release(domain string, set, kept Set) {
 	d := m.domain(domain)
-	keep := set.Without(m.away(domain))
+	keep := set.Without(m.away(domain)).Without(kept)
 	m.drop(d, set)
 	if !keep.Empty() {
 		d.Keep.AddAll(keep)
@@ -43,7 +43,13 @@ func (m *Machine) away(domain string) Set {
 			all.AddAll(p.Flows.Kept[domain])
 		}
 	}
-	all.AddAll(m.unreleased(domain))
+	taken := m.unreleased(domain)
+	for _, ins := range m.In {
+		for _, in := range ins {
+			taken.RemoveAll(byDomain(in.Kept)[domain])
+		}
+	}
+	all.AddAll(taken)
 	return all
 }
 
@@ -60,4 +66,20 @@ func (m *Machine) unreleased(domain string) Set {
 		}
 	}
 	return all
+}
+
+// keptBy returns the buckets about whose UDP a peer decides although it gave them up. It goes on when it
+// gets them back, and no longer says so: as of the offer, it is not this node that decides.
+func (m *Machine) keptBy(name string, parts []Part) []Part {
+	p := m.peer(name)
+	if !m.Known.is(name, p.Flows.Life) {
+		return nil
+	}
+	var kept []Part
+	for _, part := range parts {
+		if both := part.Set.And(p.Flows.Kept[part.Domain]); !both.Empty() {
+			kept = append(kept, Part{part.Domain, both})
+		}
+	}
+	return kept
 }

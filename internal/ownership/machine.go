@@ -106,6 +106,7 @@ type move struct {
 	Knowledge    uint64
 	Parts        []Part
 	Others       []Witnessed
+	Kept         []Part // about whose UDP the taker decided before, and goes on
 	Since, Sent  time.Duration
 }
 

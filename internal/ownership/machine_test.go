@@ -19,6 +19,7 @@ type quietCluster struct {
 	mail     []quietMail
 	heard    map[[2]string]time.Duration // the first by the second, the last time
 	happened []string
+	hasty    bool // what was sent last arrives first
 }
 
 type quietMail struct {
@@ -61,6 +62,9 @@ func (c *quietCluster) run(d time.Duration) {
 	for end := c.now + d; c.now < end; c.now += time.Millisecond {
 		mail := c.mail
 		c.mail = nil
+		if c.hasty {
+			slices.Reverse(mail)
+		}
 		for _, m := range mail {
 			if c.nodes[m.to] != nil && !c.stopped[m.to] && !c.stopped[m.from] && c.cut[m.to] == c.cut[m.from] {
 				c.tell(m.to, Received{m.from, m.message})
@@ -219,6 +223,41 @@ func TestDatagramsStayWhereTheirFlowsAre(t *testing.T) {
 	if away := c.nodes["a"].Table("").UDPAway; !away.Empty() {
 		t.Errorf("a leaves %v to a dead node", away)
 	}
+}
+
+// At any time one node decides about the UDP of a bucket, be it that it comes back to who keeps its flows
+// or that it goes on to a third.
+func TestOneNodeDecidesAboutDatagramsWhileBucketsMove(t *testing.T) {
+	c := newQuietCluster(t, "a", "b", "c")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	for i, weights := range []map[string]int{{"b": 0}, {"b": 1}, {"a": 0}, {"a": 1, "c": 0}, {"c": 1}, {"b": 0}, {"b": 1}} {
+		c.hasty = i >= 5
+		before := c.deciders()
+		for name, w := range weights {
+			c.tell(name, Weights{map[string]Weight{"": {w, true, 1}}})
+		}
+		for range 100 {
+			c.run(time.Millisecond)
+			if after := c.deciders(); !slices.Equal(before, after) {
+				t.Fatalf("weights %v: who decides was %v, is %v", weights, before, after)
+			}
+		}
+	}
+}
+
+// deciders names for each bucket the nodes that take its UDP when it is sent to all.
+func (c *quietCluster) deciders() []string {
+	who := make([]string, 64)
+	for _, name := range slices.Sorted(maps.Keys(c.nodes)) {
+		v := c.nodes[name].Table("")
+		for b, verb := range v.Verbs {
+			if v.UDPNoted.Has(b) || v.UDPKept.Has(b) || verb == Accept && !v.UDPAway.Has(b) {
+				who[b] += name
+			}
+		}
+	}
+	return who
 }
 
 func (v View) owned() Set {

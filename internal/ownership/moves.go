@@ -36,7 +36,7 @@ func (m *Machine) offer() {
 		m.Offers++
 		m.Out[name] = &move{
 			Life: m.Known[name].Life, Number: m.Offers, Knowledge: m.fingerprint,
-			Parts: parts[name], Others: m.witnessed(name, parts[name]), Since: m.now,
+			Parts: parts[name], Others: m.witnessed(name, parts[name]), Kept: m.keptBy(name, parts[name]), Since: m.now,
 		}
 		m.changed = true
 		m.sendOffer(name)
@@ -133,11 +133,14 @@ func (m *Machine) accept(from string, msg Offer) bool {
 		m.keep(msg.Parts)
 		return true
 	}
+	var kept []Part
 	for _, part := range msg.Parts {
-		m.regain(m.domain(part.Domain), part.Set)
+		d := m.domain(part.Domain)
+		kept = append(kept, Part{part.Domain, d.Keep.And(part.Set)})
+		m.regain(d, part.Set)
 	}
 	m.In[from] = append(m.In[from], &move{
-		Life: msg.Life, Number: msg.Number, Knowledge: msg.Knowledge, Parts: msg.Parts, Since: m.now, Sent: m.now,
+		Life: msg.Life, Number: msg.Number, Knowledge: msg.Knowledge, Parts: msg.Parts, Kept: kept, Since: m.now, Sent: m.now,
 	})
 	m.changed = true
 	return true
@@ -155,7 +158,7 @@ func (m *Machine) onTaken(from string, msg Taken) {
 		n := 0
 		for _, part := range out.Parts {
 			n += part.Set.Len()
-			m.release(part.Domain, part.Set)
+			m.release(part.Domain, part.Set, byDomain(out.Kept)[part.Domain])
 		}
 		m.stir = true
 		m.happened(Happening{Kind: HappeningHanded, Node: from, Buckets: n, Took: m.now - out.Since})

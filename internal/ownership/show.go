@@ -52,6 +52,9 @@ func (m *Machine) look(name string) *shown {
 		}
 	}
 	away := m.away(name)
+	for _, out := range m.Out {
+		away.AddAll(byDomain(out.Kept)[name])
+	}
 	s.away = away.And(s.accept)
 	s.away.AddAll(away.And(s.noted))
 	s.noted = s.noted.Without(away)
