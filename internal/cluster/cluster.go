@@ -50,7 +50,7 @@ func New(opts Options) (*Cluster, error) {
 	if err := opts.validate(); err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	timing, err := opts.Preset.timing()
+	timing, err := opts.timing()
 	if err != nil {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}

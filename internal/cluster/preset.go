@@ -67,7 +67,8 @@ var presets = map[Preset]timing{
 	},
 }
 
-func (p Preset) timing() (timing, error) {
+func (o *Options) timing() (timing, error) {
+	p := o.Preset
 	if p == "" {
 		p = LAN
 	}
@@ -75,7 +76,22 @@ func (p Preset) timing() (timing, error) {
 	if !ok {
 		return timing{}, fmt.Errorf("preset %q: want %s or %s", string(p), LAN, WAN)
 	}
+	if p == LAN && o.DeadAfter > 0 && o.DeadAfter < lanDeath {
+		t = t.within(o.DeadAfter)
+	}
 	return t, nil
+}
+
+// lanDeath is the longest that a crash takes to be known with LAN.
+const lanDeath = 400 * time.Millisecond
+
+// within shortens what a LAN's crash takes, where a node counts as dead sooner than that: gossip would
+// be the last to know. What takes its time whatever happens stays.
+func (t timing) within(deadAfter time.Duration) timing {
+	for _, d := range []*time.Duration{&t.probeInterval, &t.probeTimeout, &t.gossipInterval, &t.challenge, &t.mourning} {
+		*d = *d * deadAfter / lanDeath
+	}
+	return t
 }
 
 func (t timing) apply(conf *memberlist.Config) {
