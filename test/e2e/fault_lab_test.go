@@ -27,7 +27,7 @@ func lasting(quick, full time.Duration) time.Duration {
 }
 
 // tuned are the shortest times with which a busy machine of two cores is still heard.
-var tuned = []string{"heartbeat: 20ms", "dead-after: 200ms"}
+var tuned = []string{"heartbeat: 20ms", "dead-after: 240ms"}
 
 // A faulty is a cluster that decides by itself, with servers on all nodes, clients, and somebody who
 // breaks it.
