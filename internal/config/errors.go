@@ -43,6 +43,18 @@ func (e Errors) Error() string {
 	return strings.Join(lines, "\n")
 }
 
+// Report is what people read: each error with the line that it is about.
+func (e Errors) Report() string {
+	lines := []string{"the configuration is invalid"}
+	for _, err := range e {
+		lines = append(lines, err.Error())
+		if err.Excerpt != "" {
+			lines = append(lines, err.Excerpt)
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
 func (e Errors) sorted(src []byte) Errors {
 	lines := splitLines(src)
 	shown := make(map[int][]rune) // of a file in one line, every error has the same

@@ -32,7 +32,7 @@ func (r *reader) services(c *Config, v value) {
 		s.Ports = r.ports(ports, s.Protocol)
 		r.word(f["forward"], lb.ForwardLocal.String(), lb.ForwardLocal.String())
 		s.MinNodes = r.integer(f["min-nodes"], 1, lb.MaxNodes, 1)
-		s.UDPIdle = r.duration(f["udp-idle"], time.Second, time.Hour, defaultUDPIdle)
+		s.UDPIdle = r.duration(f["udp-idle"], time.Second, time.Minute, defaultUDPIdle)
 		r.checks(c, &s, f["checks"])
 		if placed.add(&s, i, ports); placed.count > lb.MaxServices {
 			r.fail(v, "", "more than %d services, counting one for each VIP they have", lb.MaxServices)

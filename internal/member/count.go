@@ -47,6 +47,7 @@ func (m *Member) count(ctx context.Context) {
 	m.own.Connections = tcp
 	m.mu.Unlock()
 	_ = m.within(ctx, func() { m.counted(busy, marked) })
+	m.hush(ctx, places, flowhash.NewKeys(seed))
 	m.kill(places)
 }
 

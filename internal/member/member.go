@@ -41,6 +41,8 @@ type Options struct {
 	Lease func(until time.Duration) error
 	// NewLife is Lease for one that holds nothing.
 	NewLife func(until time.Duration) error
+	// UDPFlows returns the flows that the kernel noted while their buckets moved.
+	UDPFlows func() ([]datapath.UDPFlow, error)
 	// Happened tells what changed. It is called from one goroutine and must not wait.
 	Happened func(ownership.Happening)
 
