@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,6 +59,7 @@ func (p *planner) join() error {
 		Apply:      p.agree,
 		Lease:      p.path.Lease,
 		NewLife:    p.path.NewLife,
+		UDPFlows:   p.path.UDPFlows,
 		Happened:   p.happened,
 		Log:        p.opts.Log,
 	})
@@ -86,6 +88,10 @@ func machineConfig(cfg *config.Config, local config.Node) ownership.Config {
 	c.Fingerprint = cfg.Fingerprint()
 	c.Meta = member.Meta{Addresses: local.Addresses}.Encode()
 	c.Tick, c.HintTime = m.Tick(), m.Heard()
+	if len(cfg.Services) > 0 {
+		longer := func(a, b config.Service) int { return cmp.Compare(a.UDPIdle, b.UDPIdle) }
+		c.UDPIdle = slices.MaxFunc(cfg.Services, longer).UDPIdle
+	}
 	c.LeaseTime, c.DeadAfter, c.BootTimeout = m.Lease, m.DeadAfter, m.Absence
 	return c
 }
