@@ -60,10 +60,11 @@ func run(args []string) int {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	if err := daemon.Run(ctx, opts, hangup); err != nil {
-		fmt.Fprintf(os.Stderr, "lbd: %v\n", err)
-		if daemon.Invalid(err) {
+		if report, invalid := daemon.Invalid(err); invalid {
+			fmt.Fprintf(os.Stderr, "lbd: %s\n", report)
 			return exitInvalid
 		}
+		fmt.Fprintf(os.Stderr, "lbd: %v\n", err)
 		return exitFailed
 	}
 	return 0

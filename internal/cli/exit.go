@@ -72,12 +72,5 @@ func errorText(err error) string {
 	if len(found) == 0 {
 		return strings.TrimSuffix(err.Error(), "\n")
 	}
-	lines := []string{"the configuration is invalid"}
-	for _, e := range found {
-		lines = append(lines, e.Error())
-		if e.Excerpt != "" {
-			lines = append(lines, e.Excerpt)
-		}
-	}
-	return strings.Join(lines, "\n")
+	return found.Report()
 }

@@ -133,8 +133,11 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 	return group.Wait()
 }
 
-// Invalid says whether Run ended because of what the configuration says.
-func Invalid(err error) bool {
-	_, invalid := errors.AsType[config.Errors](err)
-	return invalid
+// Invalid says whether Run ended because of what the configuration says, and what that is.
+func Invalid(err error) (report string, invalid bool) {
+	found, invalid := errors.AsType[config.Errors](err)
+	if !invalid {
+		return "", false
+	}
+	return found.Report(), true
 }
