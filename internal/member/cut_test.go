@@ -39,6 +39,7 @@ func TestTheSideThatSeesTheWitnessGoesOn(t *testing.T) {
 	})
 	nettest.SetFaults(t, l.sw)
 	l.shared(t, 15*time.Second, "n1", "n2")
+	l.neverTwo(t, 0)
 }
 
 func TestACutOfGossipOrHeartbeatsAloneMovesNothing(t *testing.T) {

@@ -67,12 +67,29 @@ func (m *Member) merge(payload []byte) error {
 	return err
 }
 
-func (m *Member) sendOwnership(e ownership.Envelope) {
-	message, err := e.Message.MarshalBinary()
-	if err == nil {
-		err = m.cluster.Send(e.To, frame(kindOwnership, message))
+// A letter is a message of the machine, as it is sent.
+type letter struct {
+	to      string
+	message []byte
+}
+
+// letters writes messages down. It is for the goroutine that owns the machine: they share its memory,
+// which the next event changes.
+func (m *Member) letters(envelopes []ownership.Envelope) []letter {
+	var letters []letter
+	for _, e := range envelopes {
+		message, err := e.Message.MarshalBinary()
+		if err != nil {
+			m.opts.Log.Error("a message cannot be written", "node", e.To, "err", err)
+			continue
+		}
+		letters = append(letters, letter{e.To, frame(kindOwnership, message)})
 	}
-	if err != nil {
-		m.opts.Log.Debug("a message was not sent; the machine repeats it", "node", e.To, "err", err)
+	return letters
+}
+
+func (m *Member) post(l letter) {
+	if err := m.cluster.Send(l.to, l.message); err != nil {
+		m.opts.Log.Debug("a message was not sent; the machine repeats it", "node", l.to, "err", err)
 	}
 }

@@ -36,7 +36,7 @@ type worker struct {
 // An order is what waits to be done.
 type order struct {
 	agreed *desired.Agreement // nil when the kernel has the newest
-	send   []ownership.Envelope
+	send   []letter
 }
 
 func (o *order) empty() bool { return o.agreed == nil && len(o.send) == 0 }
@@ -64,6 +64,7 @@ func (w *worker) add(a ownership.Actions) {
 	if len(a.Changed) > 0 {
 		agreed = w.member.agreement()
 	}
+	letters := w.member.letters(a.Send)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if a.NewLife != 0 {
@@ -72,7 +73,7 @@ func (w *worker) add(a ownership.Actions) {
 	if agreed != nil {
 		w.todo.agreed = agreed
 	}
-	w.todo.send = append(w.todo.send, a.Send...)
+	w.todo.send = append(w.todo.send, letters...)
 	w.lease = a.Lease
 	if !w.anew {
 		w.renew(a.Lease)
@@ -143,8 +144,8 @@ func (w *worker) work(ctx context.Context) {
 		w.mu.Unlock()
 	}
 	w.endow()
-	for _, e := range o.send {
-		w.member.sendOwnership(e)
+	for _, l := range o.send {
+		w.member.post(l)
 	}
 	w.mu.Lock()
 	w.busy = false
