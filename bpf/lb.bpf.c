@@ -206,11 +206,14 @@ int lb_xdp(struct xdp_md *ctx)
 {
 	__u64 bytes = frame_length(ctx);
 	__u32 scope = 0;
-	enum reason reason = common_way(ctx, &scope);
+	enum reason reason = common_way(ctx, &scope, NULL);
 
-	if (UNLIKELY(reason == UNCOMMON)) {
-		int outcome = long_way(ctx);
+	if (UNLIKELY(reason >= UNCOMMON)) {
+		int outcome = reason == UNSETTLED ? moving_way(ctx) : UNCOMMON;
 
+		/* what is served may change between two looks */
+		if ((outcome & 0xff) >= UNCOMMON)
+			outcome = long_way(ctx);
 		scope = outcome >> 8 & 0xffff;
 		reason = outcome & 0xff;
 		if (directory.sample && worth_sampling(reason))

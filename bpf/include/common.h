@@ -7,12 +7,14 @@
  */
 #pragma once
 
+#include "count.h"
+#include "decide.h"
 #include "lease.h"
 #include "local.h"
-#include "transition.h"
 
-/* Not decided here: the long way. */
+/* Not decided here: the long way, or for a packet that is common but for its bucket, moving_way. */
 #define UNCOMMON REASON_COUNT
+#define UNSETTLED (REASON_COUNT + 1)
 
 /* The service in the first slot for a flow, or NULL: another slot may hold it, or a wider one. */
 ALWAYS_INLINE struct service *common_service(__u64 published, const struct vip *vip, __u8 protocol,
@@ -56,10 +58,13 @@ ALWAYS_INLINE int needs_lease(const struct xdp_md *ctx, __u8 protocol, const str
 	return (void *)(flags + 1) > (void *)(long)ctx->data_end || *flags & TCP_SYN;
 }
 
-/* The packet behind eth, whose fixed IP header and ports were checked. */
-ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
-				      const struct ipv4 *v4, const struct ipv6 *v6,
-				      const struct ports *ports, __u32 *scope)
+/*
+ * The packet behind eth, whose fixed IP header and ports were checked: by the hot part of the
+ * table, or by the bucket's word where moving is not NULL, which is known when this is compiled.
+ */
+ALWAYS_INLINE enum reason common_flow(struct xdp_md *ctx, struct eth *eth, const struct ipv4 *v4,
+				      const struct ipv6 *v6, const struct ports *ports,
+				      __u32 *scope, struct moving *moving)
 {
 	__u64 published = read_word();
 	__u64 dst_hi = v6 ? bpf_be64_to_cpu(v6->dst[0]) : 0;
@@ -69,7 +74,7 @@ ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
 	struct service *service;
 	__u64 src_hi, src_lo, hash;
 	enum hot_layout state;
-	__u32 both;
+	__u32 both, outcome;
 
 	if (!vip->scope)
 		return REASON_NOT_VIP;
@@ -85,17 +90,36 @@ ALWAYS_INLINE enum reason common_flow(const struct xdp_md *ctx, struct eth *eth,
 	both = (__u32)bpf_ntohs(ports->src) << 16 | bpf_ntohs(ports->dst);
 	hash = flow_hash(published, src_hi & service->source_mask_hi,
 			 src_lo & service->source_mask_lo, both & service->ports_mask);
-	state = hot_of(service->table, hash);
 	*scope = service->scope;
+	if (moving) {
+		moving->seek.src_hi = src_hi;
+		moving->seek.src_lo = src_lo;
+		moving->seek.vip_hi = dst_hi;
+		moving->seek.vip_lo = dst_lo;
+		moving->seek.src_port = both >> 16;
+		moving->seek.dst_port = both;
+		moving->seek.l4 = sizeof(*eth) + (v6 ? sizeof(*v6) : sizeof(*v4));
+		moving->seek.protocol = v6 ? v6->next : v4->protocol;
+		moving->seek.is_ipv4 = !v6;
+		moving->question = ASK_SERVICE;
+		moving->word = bucket_of(service->table, hash);
+		outcome = decide_whole(ctx, moving);
+		if (verdict_of(reason_of(outcome)) == XDP_PASS)
+			set_destination(eth, vip);
+		else if (reason_of(outcome) == REASON_DELEGATED)
+			send_on(eth, next_node(outcome), vip);
+		return reason_of(outcome);
+	}
+	state = hot_of(service->table, hash);
 	if (state == HOT_IGNORE)
 		return REASON_NOT_OWNER;
 	if (state != HOT_ACCEPT || needs_lease(ctx, v6 ? v6->next : v4->protocol, ports))
-		return UNCOMMON;
+		return UNSETTLED;
 	set_destination(eth, vip);
 	return REASON_ACCEPTED;
 }
 
-ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
+ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope, struct moving *moving)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct eth *eth = (void *)(long)ctx->data;
@@ -111,7 +135,7 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
 		    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
 		    (ip->protocol != PROTO_TCP && ip->protocol != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, ip, NULL, ports, scope);
+		return common_flow(ctx, eth, ip, NULL, ports, scope, moving);
 	}
 	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
 		struct ipv6 *ip = (void *)(eth + 1);
@@ -120,7 +144,20 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope)
 		if ((void *)(ports + 1) > end || bpf_ntohl(ip->version_class_flow) >> 28 != 6 ||
 		    (ip->next != PROTO_TCP && ip->next != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, NULL, ip, ports, scope);
+		return common_flow(ctx, eth, NULL, ip, ports, scope, moving);
 	}
 	return UNCOMMON;
+}
+
+/*
+ * The short way again, for a packet whose bucket or lease is to be looked at more closely. A
+ * function of its own, or the call would take the short way's registers.
+ */
+__attribute__((noinline)) int moving_way(struct xdp_md *ctx)
+{
+	struct moving moving = {};
+	__u32 scope = 0;
+	enum reason reason = common_way(ctx, &scope, &moving);
+
+	return scope << 8 | reason;
 }

@@ -59,7 +59,7 @@ struct moving {
 };
 
 /* Whether a socket of ours has a TCP flow. */
-ALWAYS_INLINE enum sought ask_sockets(struct xdp_md *ctx, struct seek *seek)
+ALWAYS_INLINE enum sought ask_sockets(struct xdp_md *ctx, const struct seek *seek)
 {
 	enum sought sought = seek_socket(ctx, seek);
 
@@ -101,17 +101,14 @@ ALWAYS_INLINE __u32 decide_udp(const struct moving *packet, int over)
  * for nobody else anyway: it is never sent on, and is ours unless it belongs to a connection that
  * we do not have.
  */
-__attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *packet)
+ALWAYS_INLINE __u32 decide_whole(struct xdp_md *ctx, const struct moving *packet)
 {
-	enum question question;
+	enum question question = packet->question;
 	int is_error, is_flow, is_udp, is_tcp, opening, direct, over, asked;
 	enum sought sought;
 	enum verb verb;
 	__u32 flags;
 
-	if (!packet)
-		return REASON_NO_OWNER;
-	question = packet->question;
 	direct = packet->direct;
 	verb = verb_of(packet->word);
 	flags = flags_of(packet->word);
@@ -161,6 +158,12 @@ __attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *p
 	return reason_mine(question);
 }
 
+/* The same, so that the long way does not pay for what it does not need. */
+__attribute__((noinline)) int decide_moving(struct xdp_md *ctx, struct moving *packet)
+{
+	return packet ? decide_whole(ctx, packet) : REASON_NO_OWNER;
+}
+
 /* The outcome for a packet by its bucket's word. */
 ALWAYS_INLINE __u32 decide(struct xdp_md *ctx, enum question question, const struct packet *pkt,
 			   const struct flow *flow, __u64 word, int direct)
@@ -184,6 +187,7 @@ ALWAYS_INLINE __u32 decide(struct xdp_md *ctx, enum question question, const str
 				.dst_port = flow->dst_port,
 				.l4 = flow->l4,
 				.protocol = flow->protocol,
+				.is_ipv4 = pkt->ethertype == ETHERTYPE_IPV4,
 			},
 		.word = word,
 		.question = question,

@@ -25,7 +25,7 @@ struct seek {
 	__u16 dst_port;
 	__u16 l4; /* offset of the transport header; 0 when there is none, as in an ICMP error */
 	__u8 protocol;
-	__u8 pad;
+	__u8 is_ipv4;
 };
 
 /* The segment's header, as far as it is there up to a field; NULL when it is not. */
@@ -48,16 +48,19 @@ ALWAYS_INLINE int opens(struct xdp_md *ctx, const struct seek *seek)
 enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };
 
 /* Whether the segment is the answer to a SYN cookie that the listener gave. */
-ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, void *ip, int is_ipv4,
-			     struct bpf_sock *listener)
+ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, struct bpf_sock *listener)
 {
 	struct tcp *tcp = TCP_HEADER(ctx, seek, urgent);
-	struct ipv4 *v4 = ip;
-	struct ipv6 *v6 = ip;
+	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
+	struct packet pkt = {};
+	struct ipv4 *v4;
+	struct ipv6 *v6;
 
-	if (!tcp)
+	if (!tcp || parse_ethernet(&cur, &pkt))
 		return 0;
-	if (is_ipv4)
+	v4 = cur.pos;
+	v6 = cur.pos;
+	if (seek->is_ipv4)
 		return (void *)(v4 + 1) <= (void *)(long)ctx->data_end &&
 		       !bpf_tcp_check_syncookie(listener, v4, sizeof(*v4), (void *)tcp,
 						sizeof(*tcp));
@@ -65,20 +68,14 @@ ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, void *
 	       !bpf_tcp_check_syncookie(listener, v6, sizeof(*v6), (void *)tcp, sizeof(*tcp));
 }
 
-/* Asks the kernel's sockets, enum sought. A function of its own, like walk_extensions. */
-__attribute__((noinline)) int seek_socket(struct xdp_md *ctx, struct seek *seek)
+/* Asks the kernel's sockets. */
+ALWAYS_INLINE enum sought seek_socket(struct xdp_md *ctx, const struct seek *seek)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct bpf_sock *socket;
-	int sought = SOUGHT_FLOW;
-	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
-	struct packet pkt = {};
-	int is_ipv4;
+	enum sought sought = SOUGHT_FLOW;
 
-	if (!seek || parse_ethernet(&cur, &pkt))
-		return SOUGHT_NOTHING;
-	is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4;
-	if (is_ipv4) {
+	if (seek->is_ipv4) {
 		tuple.ipv4.saddr = bpf_htonl(seek->src_lo);
 		tuple.ipv4.daddr = bpf_htonl(seek->vip_lo);
 		tuple.ipv4.sport = bpf_htons(seek->src_port);
@@ -100,8 +97,7 @@ __attribute__((noinline)) int seek_socket(struct xdp_md *ctx, struct seek *seek)
 	if (!socket)
 		return SOUGHT_NOTHING;
 	if (socket->state == TCP_LISTEN)
-		sought = has_cookie(ctx, seek, cur.pos, is_ipv4, socket) ? SOUGHT_COOKIE
-									 : SOUGHT_LISTENER;
+		sought = has_cookie(ctx, seek, socket) ? SOUGHT_COOKIE : SOUGHT_LISTENER;
 	bpf_sk_release(socket);
 	return sought;
 }

@@ -95,7 +95,12 @@ func device(string) (*net.Interface, error) { return loopback, nil }
 // 0 is this one.
 func benchInstance(b *testing.B, owner int16) *datapath.Instance {
 	b.Helper()
-	table := &lb.Table{Owners: slices.Repeat([]int16{owner}, lb.Buckets)}
+	return benchTable(b, &lb.Table{Owners: slices.Repeat([]int16{owner}, lb.Buckets)})
+}
+
+// benchTable is benchInstance with any table.
+func benchTable(b *testing.B, table *lb.Table) *datapath.Instance {
+	b.Helper()
 	want := &lb.State{
 		Cluster: "bench",
 		Nodes: []lb.Node{
