@@ -190,12 +190,7 @@ func (c *cluster) config(local *node, nodes []*node) string {
 		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, 11+i, 11+i)
 	}
 	if c.opts.Scenario.members() {
-		// told, because its default follows the number of nodes, and only a start of lbd can change it
-		partition := "any"
-		if len(c.nodes) > 2 {
-			partition = "majority"
-		}
-		fmt.Fprintf(&b, "  membership:\n    key-file: %s\n    partition: %s\n", keyFile(), partition)
+		fmt.Fprintf(&b, "  membership:\n    key-file: %s\n", keyFile())
 		if c.opts.Scenario.planned() {
 			// All nodes and all clients share the processors of one machine, and some lbd may have to
 			// wait for them. It is crashes that these scenarios are not about.
