@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,7 +228,7 @@ func TestNoMessageShowsASeed(t *testing.T) {
 }
 
 // A file within its size must not keep a machine busy, whatever it says. Each of these takes less than
-// a second; without the limits, minutes. The race detector on a busy machine is what lies between.
+// a second of the processor; without the limits, minutes. The race detector is what lies between.
 func TestNoFileTakesLong(t *testing.T) {
 	vips := "vips: [" + list(1000, `{address: "2001:db8::%x"}`) + "]\n"
 	var odd []string
@@ -256,13 +257,23 @@ func TestNoFileTakesLong(t *testing.T) {
 		"deep flows":   strings.Repeat("{a: ", 250000),
 	}
 	for name, src := range files {
-		start := time.Now()
+		start := processorTime(t)
 		_, err := ParseFor("vm", "lb.yaml", []byte(src))
-		if took := time.Since(start); took > 30*time.Second {
+		if took := processorTime(t) - start; took > 30*time.Second {
 			t.Errorf("%s: took %s", name, took)
 		}
 		if err != nil && len(err.Error()) > 100_000 {
 			t.Errorf("%s: the message is %d bytes long", name, len(err.Error()))
 		}
 	}
+}
+
+// processorTime is what this process has used, however busy the machine is.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var used syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
