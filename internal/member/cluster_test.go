@@ -56,14 +56,17 @@ func TestALeaveOfAbsenceChangesNoOwner(t *testing.T) {
 
 func TestWhatADeadNodeHadIsTakenOver(t *testing.T) {
 	t.Parallel()
-	const most = 600 * time.Millisecond
+	most, beat := 600*time.Millisecond, normal
+	if slowed {
+		most, beat = 5*time.Second, calm
+	}
 	for _, c := range []struct {
 		name string
 		cut  bool // the machine goes with its lbd
 	}{{"lbd killed", false}, {"machine gone", true}} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, 3, func(c *child) { c.Beat = normal })
+			l := newLab(t, 3, func(c *child) { c.Beat = beat })
 			l.form(t)
 			victim := l.nodes[2]
 			var took []time.Duration

@@ -30,6 +30,7 @@ var witness = netip.MustParseAddr("192.0.2.254")
 type lab struct {
 	sw    *netlab.Switch
 	nodes []*process
+	other *netlab.Host // without a member
 }
 
 // A process is a running child and what it said, whatever its process.
@@ -72,7 +73,7 @@ func newLab(t *testing.T, nodes int, change func(*child)) *lab {
 		p.host = l.host(t, network, name, p.Bind.Addr())
 		l.nodes = append(l.nodes, p)
 	}
-	l.host(t, network, "w", witness)
+	l.other = l.host(t, network, "w", witness)
 	t.Cleanup(func() {
 		for _, p := range l.nodes {
 			p.kill(t)
