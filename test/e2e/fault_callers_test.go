@@ -22,14 +22,16 @@ const (
 	heldEvery = 100 * time.Millisecond
 	// patienceForSYN ends before a SYN is sent again: each attempt is one SYN, answered or not.
 	patienceForSYN = 800 * time.Millisecond
-	firstNew       = 20000 // source port, of each family
-	lastNew        = 59999
-	firstHeld      = 10000
+	// patienceForLine is for servers on a busy machine.
+	patienceForLine = 5 * time.Second
+	firstNew        = 20000 // source port, of each family
+	lastNew         = 59999
+	firstHeld       = 10000
 )
 
 // An attempt is one SYN of the client's.
 type attempt struct {
-	flow
+	caller
 	began    time.Time
 	answered bool
 	node     string // that served it; empty when it was not served to the end
@@ -38,7 +40,7 @@ type attempt struct {
 
 // A heldFlow is a connection that exchanges lines until it breaks.
 type heldFlow struct {
-	flow
+	caller
 	node   string
 	broken time.Time // zero: lives
 	err    error
@@ -55,7 +57,7 @@ type callers struct {
 
 	mu   sync.Mutex
 	made []attempt // that ended, by their end
-	held map[flow]*heldFlow
+	held map[caller]*heldFlow
 
 	// of the thread
 	poll  int
@@ -78,7 +80,7 @@ type socket struct {
 func (c *cluster) startCallers(t testing.TB) *callers {
 	t.Helper()
 	f := &callers{
-		t: t, do: make(chan func()), held: make(map[flow]*heldFlow), open: make(map[int]*socket),
+		t: t, do: make(chan func()), held: make(map[caller]*heldFlow), open: make(map[int]*socket),
 		ports: map[bool]uint16{false: firstNew, true: firstNew},
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -152,11 +154,11 @@ func (f *callers) begin() error {
 		port = firstNew
 	}
 	f.ports[v6] = port
-	_, err := f.connect(flow{v6, port})
+	_, err := f.connect(caller{v6, port})
 	return err
 }
 
-func (f *callers) connect(of flow) (*socket, error) {
+func (f *callers) connect(of caller) (*socket, error) {
 	vip, family := vip4, unix.AF_INET
 	if of.v6 {
 		vip, family = vip6, unix.AF_INET6
@@ -165,7 +167,7 @@ func (f *callers) connect(of flow) (*socket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	s := &socket{fd: fd, attempt: attempt{flow: of, began: time.Now()}}
+	s := &socket{fd: fd, attempt: attempt{caller: of, began: time.Now()}}
 	f.open[fd] = s
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
@@ -276,8 +278,12 @@ var errUnanswered = errors.New("not answered")
 // overdue gives up new connections, and asks on the others.
 func (f *callers) overdue() {
 	for _, s := range f.open {
+		patience := patienceForSYN
+		if s.connected {
+			patience = patienceForLine
+		}
 		switch {
-		case s.held == nil && f.now.Sub(s.attempt.began) > patienceForSYN:
+		case s.held == nil && f.now.Sub(s.attempt.began) > patience:
 			f.end(s, errUnanswered)
 		case s.held != nil && s.connected && !s.asked && f.now.Sub(s.held.last) > heldEvery:
 			f.ask(s)
@@ -303,17 +309,17 @@ func (f *callers) hold(t testing.TB, n int) {
 			}
 		}
 		f.mu.Lock()
-		f.held = make(map[flow]*heldFlow)
+		f.held = make(map[caller]*heldFlow)
 		f.mu.Unlock()
 		for i := range n {
-			s, err := f.connect(flow{i%2 == 1, uint16(firstHeld + i)})
+			s, err := f.connect(caller{i%2 == 1, uint16(firstHeld + i)})
 			if err != nil {
 				t.Error(err)
 				return
 			}
-			s.held = &heldFlow{flow: s.attempt.flow}
+			s.held = &heldFlow{caller: s.attempt.caller}
 			f.mu.Lock()
-			f.held[s.held.flow] = s.held
+			f.held[s.held.caller] = s.held
 			f.mu.Unlock()
 		}
 	})
@@ -341,7 +347,16 @@ func (f *callers) heldNow() (list []heldFlow) {
 
 // attempts returns those that began in [from, to), by their beginning. It waits until all of them ended.
 func (f *callers) attempts(from, to time.Time) (list []attempt) {
-	time.Sleep(time.Until(to.Add(patienceForSYN + 200*time.Millisecond)))
+	time.Sleep(time.Until(to))
+	for open := true; open; {
+		time.Sleep(20 * time.Millisecond)
+		f.within(func() {
+			open = false
+			for _, s := range f.open {
+				open = open || s.held == nil && s.attempt.began.Before(to)
+			}
+		})
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, a := range f.made {

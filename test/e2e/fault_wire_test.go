@@ -15,22 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A flow is a connection, seen from the client.
-type flow struct {
+// A caller is the client's end of a connection.
+type caller struct {
 	v6   bool
 	port uint16 // the client's
 }
 
 // A handshake is one SYN of a flow, however often it was sent.
 type handshake struct {
-	flow
+	caller
 	acknowledges uint32
 }
 
 // A reset is one that reached the client.
 type reset struct {
 	at time.Time // by the kernel's clock, as the frame passed the switch
-	flow
+	caller
 }
 
 // A wire notes the SYN-ACKs and resets that nodes send, and those of them that reach the client, as they
@@ -177,7 +177,7 @@ func (w *wire) note(b []byte, ll *unix.SockaddrLinklayer, at time.Time) {
 	if out != (name == clientSide) {
 		return // copies, and what the client sends
 	}
-	f := flow{v6, binary.BigEndian.Uint16(tcp[2:])}
+	f := caller{v6, binary.BigEndian.Uint16(tcp[2:])}
 	sequence, flags := binary.BigEndian.Uint32(tcp[4:]), tcp[13]
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -250,11 +250,11 @@ func (w *wire) describe(h handshake) string {
 }
 
 // resetsOf returns when the client got resets for a flow since a time.
-func (w *wire) resetsOf(f flow, since time.Time) (at []time.Time) {
+func (w *wire) resetsOf(f caller, since time.Time) (at []time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, r := range w.resets {
-		if r.flow == f && r.at.After(since) {
+		if r.caller == f && r.at.After(since) {
 			at = append(at, r.at)
 		}
 	}
