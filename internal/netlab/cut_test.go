@@ -12,11 +12,10 @@ import (
 	"github.com/lbctl/lbctl/internal/nettest"
 )
 
-// reaches says whether a TCP connection from one host gets to another, by number, within a time
-// that a lost frame exceeds.
-func reaches(t *testing.T, hosts []*netlab.Host, from, to int) bool {
+// reaches says whether a TCP connection from one host gets to another, by number, within some time.
+func reaches(t *testing.T, hosts []*netlab.Host, from, to int, within time.Duration) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), within)
 	defer cancel()
 	c, err := hosts[from].Dial(ctx, "tcp", fmt.Sprintf("192.0.2.%d:80", to+1))
 	if err != nil {
@@ -65,7 +64,11 @@ func TestACutKeepsAHostFromAllButSome(t *testing.T) {
 				for _, pair := range want {
 					wanted = wanted || pair == [2]int{from, to} || pair == [2]int{to, from}
 				}
-				if got := reaches(t, hosts, from, to); got != wanted {
+				within := 10 * time.Second // on a busy machine
+				if !wanted {
+					within = 300 * time.Millisecond
+				}
+				if got := reaches(t, hosts, from, to, within); got != wanted {
 					t.Errorf("%s: n%d reaches n%d: %t, want %t", when, from+1, to+1, got, wanted)
 				}
 			}
@@ -86,14 +89,6 @@ func TestACutKeepsAHostFromAllButSome(t *testing.T) {
 	} {
 		if err := step.do(); err != nil {
 			t.Fatalf("%s: %v", step.when, err)
-		}
-		if step.when == "plugged" {
-			nettest.Eventually(t, 5*time.Second, func() error {
-				if !reaches(t, hosts, 0, 2) {
-					return fmt.Errorf("n1 does not reach n3")
-				}
-				return nil
-			})
 		}
 		check(step.when, step.want...)
 	}
