@@ -307,6 +307,13 @@ func (c *loadClient) closeInOrder(v *visit) {
 	v.Close()
 }
 
+// An asker is a client of datagrams and who answers it.
+type asker struct {
+	net.Conn
+	node string
+	open map[string]bool // questions that were not answered in time
+}
+
 // flow asks by datagrams until ctx ends, at least once.
 func (c *loadClient) flow(ctx context.Context, number int, every time.Duration) {
 	conn, err := c.dialer.Dial("udp", c.to(number))
@@ -316,57 +323,63 @@ func (c *loadClient) flow(ctx context.Context, number int, every time.Duration) 
 		return
 	}
 	defer conn.Close()
-	node := ""
+	f := &asker{Conn: conn, open: make(map[string]bool)}
 	for i := 0; i == 0 || ctx.Err() == nil; i++ {
-		node = c.ask(conn, i, node)
+		c.ask(f, i)
 		select {
 		case <-ctx.Done():
 		case <-time.After(every):
 		}
 	}
-	c.leftovers(conn)
+	c.hear(f, "", 100*time.Millisecond)
 }
 
-// ask sends a datagram and waits for its answer; others that come are duplicates.
-func (c *loadClient) ask(conn net.Conn, number int, before string) (node string) {
+// ask sends a datagram and waits for its answer.
+func (c *loadClient) ask(f *asker, number int) {
 	c.asked.Add(1)
 	question := fmt.Sprintf("question %d", number)
-	_ = conn.SetDeadline(time.Now().Add(5 * stalled))
-	_, err := conn.Write([]byte(question))
-	buffer := make([]byte, 64)
-	for err == nil {
-		var n int
-		if n, err = conn.Read(buffer); err != nil {
-			break
-		}
-		node, answered, _ := strings.Cut(string(buffer[:n]), " ")
-		if answered != question {
-			c.doubled.Add(1)
-			c.note("datagram again", fmt.Sprintf("%s: %s by %s", conn.LocalAddr(), answered, node))
-			continue
-		}
-		if before != "" && node != before {
-			c.moved.Add(1)
-			c.note("datagram moved", fmt.Sprintf("%s: %s answers instead of %s", conn.LocalAddr(), node, before))
-		}
-		return node
+	_, err := f.Write([]byte(question))
+	if err == nil {
+		err = c.hear(f, question, 5*stalled)
 	}
-	c.lost.Add(1)
-	c.note("datagram lost", fmt.Sprintf("%s: number %d of %q: %v", conn.LocalAddr(), number, before, err))
-	return before
+	if err != nil {
+		f.open[question] = true
+		c.lost.Add(1)
+		c.note("datagram lost", fmt.Sprintf("%s: %s of %q: %v", f.LocalAddr(), question, f.node, err))
+	}
 }
 
-// leftovers counts answers that come when all were there.
-func (c *loadClient) leftovers(conn net.Conn) {
-	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+// hear waits for the answer to a question. Others that come are late, or duplicates.
+func (c *loadClient) hear(f *asker, question string, within time.Duration) error {
+	if err := f.SetDeadline(time.Now().Add(within)); err != nil {
+		return err
+	}
 	buffer := make([]byte, 64)
 	for {
-		n, err := conn.Read(buffer)
+		n, err := f.Read(buffer)
 		if err != nil {
-			return
+			return err
 		}
-		c.doubled.Add(1)
-		c.note("datagram again", fmt.Sprintf("%s: %s", conn.LocalAddr(), buffer[:n]))
+		node, answered, _ := strings.Cut(string(buffer[:n]), " ")
+		switch {
+		case answered == question:
+		case f.open[answered]:
+			delete(f.open, answered)
+			c.lost.Add(-1)
+			c.note("datagram late", fmt.Sprintf("%s: %s by %s", f.LocalAddr(), answered, node))
+		default:
+			c.doubled.Add(1)
+			c.note("datagram again", fmt.Sprintf("%s: %s by %s", f.LocalAddr(), answered, node))
+			continue
+		}
+		if f.node != "" && node != f.node {
+			c.moved.Add(1)
+			c.note("datagram moved", fmt.Sprintf("%s: %s answers instead of %s", f.LocalAddr(), node, f.node))
+		}
+		f.node = node
+		if answered == question {
+			return nil
+		}
 	}
 }
 

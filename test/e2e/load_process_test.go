@@ -33,6 +33,8 @@ func played() (code int, yes bool) {
 	if play == nil {
 		return 0, false
 	}
+	// A load that the machine does not let run is none. Not every kernel has groups.
+	_ = os.WriteFile("/proc/self/autogroup", []byte("-5"), 0)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		_, _ = io.Copy(io.Discard, os.Stdin)
