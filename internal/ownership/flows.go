@@ -148,10 +148,14 @@ func (m *Machine) haunt(p *peer, life, number uint64, parts []Part) {
 }
 
 // hauntAll is for a life that ended: it may have flows everywhere but in what is this node's since
-// before.
+// before, of which it told. If it never told anything, there as well.
 func (m *Machine) hauntAll(p *peer, life uint64) {
 	for _, name := range m.domains() {
-		m.haunt(p, life, never, []Part{{name, m.everything().Without(m.Tokens[name].Held)}})
+		set := m.everything()
+		if p.Flows.Life >= life {
+			set.RemoveAll(m.Tokens[name].Held)
+		}
+		m.haunt(p, life, never, []Part{{name, set}})
 	}
 }
 

@@ -287,3 +287,23 @@ func TestOneSideOfACutGoesOnUndisturbed(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatAnotherLifeSaidDoesNotCount(t *testing.T) {
+	for _, broken := range []rule{ruleNone, ruleLives} {
+		m := settledMachine(t, 3)
+		m.broken = broken
+		m.Handle(m.now, Weights{map[string]Weight{"": {0, true, 1}}})
+		for _, name := range m.others() {
+			m.Handle(m.now, Received{name, State{Life: 1, Number: m.number(), Knowledge: m.fingerprint}})
+		}
+		out := m.Out["n01"]
+		if out == nil {
+			t.Fatal("nothing is offered")
+		}
+		m.Handle(m.now, Received{"n01", Refused{Life: 2, To: m.Life, Number: out.Number}})
+		m.Handle(m.now, Received{"n01", Taken{Life: 1, To: m.Life + 1, Number: out.Number}})
+		if kept := m.Out["n01"] == out; kept != (broken == ruleNone) {
+			t.Errorf("rule %d broken: an offer still waits for its answer: %v", broken, kept)
+		}
+	}
+}

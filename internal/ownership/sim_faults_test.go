@@ -8,7 +8,19 @@ import (
 // live lets a world go through its life: a start, times in which things go wrong, and times in which
 // changes are planned and clients must not notice any.
 func (w *world) live() {
-	if w.traits.cuts && w.chance(0.3) {
+	switch {
+	case w.traits.apart:
+		var halves []link
+		for i := range w.nodes {
+			for j := range w.nodes {
+				if i%2 != j%2 {
+					halves = append(halves, link{i, j})
+				}
+			}
+		}
+		w.setLinks(halves, true)
+		w.after(simConfig("").BootTimeout+w.about(2*time.Second), func() { w.setLinks(halves, false) })
+	case w.traits.cuts && w.chance(0.3):
 		w.cut(w.nodes[w.rand.IntN(len(w.nodes))])
 	}
 	for _, n := range w.nodes {
@@ -17,7 +29,7 @@ func (w *world) live() {
 		}
 	}
 	w.clients()
-	if w.chance(0.5) { // else the start is a part of the trouble
+	if !w.traits.apart && w.chance(0.5) { // else the start is a part of the trouble
 		w.net.quiet = true
 		w.run(time.Second)
 		w.net.heal()
@@ -80,6 +92,10 @@ func (w *world) disturb(n *node) {
 		}
 		return
 	}
+	if w.traits.mostly != 0 && w.chance(0.7) {
+		w.disturbMostly(n)
+		return
+	}
 	switch w.rand.IntN(16) {
 	case 0:
 		n.crash(false)
@@ -111,6 +127,26 @@ func (w *world) disturb(n *node) {
 	default:
 		if w.traits.cuts {
 			w.cut(n)
+		}
+	}
+}
+
+func (w *world) disturbMostly(n *node) {
+	d := simConfig("").DeadAfter
+	switch w.traits.mostly {
+	case crashes:
+		n.crash(false)
+		w.beginLater(n, w.about(200*time.Millisecond))
+	case pairs:
+		other := (n.index + 1 + w.rand.IntN(len(w.nodes)-1)) % len(w.nodes)
+		pair := []link{{n.index, other}, {other, n.index}}
+		w.setLinks(pair, true)
+		w.after(d*3/2, func() { w.setLinks(pair, false) })
+		w.run(w.about(2 * d))
+	case turns:
+		if len(w.nodes) > 2 {
+			w.cutInTurn(n)
+			w.run(w.about(2 * d))
 		}
 	}
 }
@@ -150,6 +186,10 @@ type link struct{ from, to int }
 
 // cut cuts links of a node for a while, often for about as long as it takes to be noticed.
 func (w *world) cut(n *node) {
+	if len(w.nodes) > 2 && w.chance(0.2) {
+		w.cutInTurn(n)
+		return
+	}
 	d := w.about(simConfig("").DeadAfter)
 	if w.chance(0.5) {
 		d = w.between(simConfig("").DeadAfter*8/10, simConfig("").DeadAfter*3/2)
@@ -170,6 +210,25 @@ func (w *world) cut(n *node) {
 		w.net.heal()
 		w.findWitness()
 	}
+}
+
+// cutInTurn cuts a node from one peer, and from the others when that one is about to hear it again: what
+// the first one believed is old then.
+func (w *world) cutInTurn(n *node) {
+	first := (n.index + 1 + w.rand.IntN(len(w.nodes)-1)) % len(w.nodes)
+	pair, others := []link{{n.index, first}, {first, n.index}}, []link(nil)
+	for i := range w.nodes {
+		if i != n.index && i != first {
+			others = append(others, link{n.index, i}, link{i, n.index})
+		}
+	}
+	d := simConfig("").DeadAfter
+	w.setLinks(pair, true)
+	w.after(w.between(d, d*3/2), func() { w.setLinks(pair, false) })
+	w.after(w.between(d/10, d*9/10), func() {
+		w.setLinks(others, true)
+		w.after(w.between(d, 3*d), func() { w.setLinks(others, false) })
+	})
 }
 
 // links draws some.

@@ -69,6 +69,24 @@ func (w *world) checkFlows(domain, bucket int, counts []int) {
 	}
 }
 
+// checkDeath is for a death that a node declared: nobody whom that node hears may hear the dead one.
+func (w *world) checkDeath(by *node, name string) {
+	dead := w.nodes[w.indexOf(name)]
+	if w.traits.late > 0 || !by.steady() || !dead.steady() {
+		return
+	}
+	for i, n := range w.nodes {
+		if n != by && n != dead && n.steady() && w.net.fine(by.index, i) && w.net.fine(i, dead.index) {
+			w.fail("%s declares %s dead, whom %s hears", by.name, name, n.name)
+		}
+	}
+}
+
+// steady says whether a node's process has been running for a while.
+func (n *node) steady() bool {
+	return n.process != nil && !n.process.paused && !n.process.absent && n.w.now-n.changed > 5*simConfig("").DeadAfter/2
+}
+
 func (w *world) names(who uint) string {
 	text := ""
 	for i, n := range w.nodes {

@@ -8,6 +8,7 @@ type network struct {
 	w     *world
 	cut   [][]bool          // from, to
 	lost  [][]time.Duration // since when nothing that was sent arrived; 0: the last thing did
+	bad   [][]time.Duration // when something was lost last
 	quiet bool              // nothing is lost, and all arrives soon
 }
 
@@ -16,6 +17,7 @@ func newNetwork(w *world) *network {
 	for range w.traits.nodes {
 		n.cut = append(n.cut, make([]bool, w.traits.nodes))
 		n.lost = append(n.lost, make([]time.Duration, w.traits.nodes))
+		n.bad = append(n.bad, make([]time.Duration, w.traits.nodes))
 	}
 	return n
 }
@@ -47,6 +49,7 @@ func (n *network) carryHeartbeat(from, to int, arrive func()) {
 
 func (n *network) carry(from, to int, loss float64, delay time.Duration, arrive func()) {
 	if n.cut[from][to] || !n.quiet && n.w.chance(loss) {
+		n.bad[from][to] = n.w.now
 		if n.lost[from][to] == 0 {
 			n.lost[from][to] = n.w.now
 		}
@@ -92,6 +95,12 @@ func (n *network) heal() {
 func (n *network) works(from, to int) bool {
 	since := n.lost[from][to]
 	return !n.cut[from][to] && (since == 0 || n.w.now-since < simConfig("").DeadAfter/2)
+}
+
+// fine says whether nothing was lost between two nodes for a while, in both directions.
+func (n *network) fine(a, b int) bool {
+	since := n.w.now - 5*simConfig("").DeadAfter/2
+	return !n.cut[a][b] && !n.cut[b][a] && n.bad[a][b] < since && n.bad[b][a] < since
 }
 
 // checkSplit finds out whether nodes that the policy lets go on cannot know of each other: then two

@@ -24,6 +24,7 @@ type node struct {
 	snapshot []byte
 	backIn   time.Duration // how long it wishes to be absent
 	gone     bool          // left for good
+	changed  time.Duration // when it started or went on last
 	config   uint64
 	wish     []Weight // by domain
 }
@@ -76,8 +77,14 @@ type process struct {
 // A worker collects what is to be done, where the world is lagging.
 type worker struct {
 	apply   bool
-	send    []Envelope
+	send    []letter
 	pending bool
+}
+
+// A letter is a message to a node. It is written at once: the machine goes on with what it is about.
+type letter struct {
+	to  int
+	raw []byte
 }
 
 // A sight is what a process sees of a peer.
@@ -123,7 +130,7 @@ func (n *node) start() {
 		p.anew = true
 	}
 	p.machine.broken, p.machine.tables = n.w.broken, n.w.tables
-	n.process, n.gone = p, false
+	n.process, n.gone, n.changed = p, false, n.w.now
 	n.w.note("%s starts, life %d, resumed %v", n.name, p.machine.Life, p.resumed)
 	p.paused = true // the kernel follows when all this is known
 	p.handle(Witness{n.witness})
@@ -194,7 +201,7 @@ func (p *process) resume() {
 		return
 	}
 	p.w.note("%s goes on", p.name)
-	p.paused = false
+	p.paused, p.changed = false, p.w.now
 	p.operate()
 	backlog := p.backlog
 	p.backlog = nil
@@ -251,6 +258,12 @@ func (p *process) handle(e Event) {
 	a := p.machine.Handle(p.clock(), e)
 	for _, h := range a.Events {
 		p.w.note("%s: %v %s %d %s %v", p.name, h.Kind, h.Node, h.Buckets, h.Reason, h.Took)
+		if h.Kind == HappeningDied {
+			p.w.checkDeath(p.node, h.Node)
+		}
+		if h.Kind == HappeningNewLife {
+			p.changed = p.w.now
+		}
 		p.absent = p.absent || h.Kind == HappeningAbsent
 		p.gone = p.gone || h.Kind == HappeningLeft
 	}
@@ -264,7 +277,13 @@ func (p *process) perform(a Actions) {
 	}
 	p.lease = a.Lease
 	p.todo.apply = p.todo.apply || len(a.Changed) > 0
-	p.todo.send = append(p.todo.send, a.Send...)
+	for _, e := range a.Send {
+		raw, err := e.Message.MarshalBinary()
+		if err != nil {
+			p.w.fail("%s: %v", p.name, err)
+		}
+		p.todo.send = append(p.todo.send, letter{p.w.indexOf(e.To), raw})
+	}
 	if p.w.traits.lagging {
 		// The worker of internal/member: a lease that is only renewed does not wait.
 		if !p.anew {
@@ -297,7 +316,7 @@ func (p *process) work() {
 	}
 	p.ops = append(p.ops, p.renew)
 	for _, e := range p.todo.send {
-		p.ops = append(p.ops, func() { p.send(e) })
+		p.ops = append(p.ops, func() { p.send(e.to, e.raw) })
 	}
 	p.todo.send = nil
 	p.operate()
@@ -354,12 +373,7 @@ func (p *process) leave() {
 	p.end()
 }
 
-func (p *process) send(e Envelope) {
-	to := p.w.indexOf(e.To)
-	raw, err := e.Message.MarshalBinary()
-	if err != nil {
-		p.w.fail("%s: %v", p.name, err)
-	}
+func (p *process) send(to int, raw []byte) {
 	p.w.net.carryMessage(p.index, to, func() {
 		if r := p.w.nodes[to].process; r != nil {
 			r.soon(func() { r.receive(p.index, raw) })

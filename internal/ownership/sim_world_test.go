@@ -42,6 +42,8 @@ type traits struct {
 	domains        []string
 	policy         Policy
 	cuts           bool // links are cut
+	apart          bool // and nodes start on both sides of a cut
+	mostly         int  // what goes wrong most of the time: one of these, 0 for no preference
 	loss, twice    float64
 	slow           bool // heartbeats take up to slowest, and messages as long as it pleases:
 	late           float64
@@ -51,9 +53,16 @@ type traits struct {
 	grace          bool // heartbeats forgive silence after a pause of the listener
 }
 
+// What can go wrong most of the time.
+const (
+	crashes = iota + 1 // processes crash and come back
+	pairs              // two nodes do not hear each other
+	turns              // see cutInTurn
+)
+
 func (t traits) String() string {
-	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, loss %.2f, twice %.2f, slow %v %.2f %v, lagging %v, clocks %v, grace %v",
-		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.loss, t.twice, t.slow, t.late, t.lateness, t.lagging, t.clocks, t.grace)
+	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, apart %v, mostly %d, loss %.2f, twice %.2f, slow %v %.2f %v, lagging %v, clocks %v, grace %v",
+		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.apart, t.mostly, t.loss, t.twice, t.slow, t.late, t.lateness, t.lagging, t.clocks, t.grace)
 }
 
 // The times are longer than in production, so that more happens between two heartbeats.
@@ -70,9 +79,12 @@ func simConfig(name string) Config {
 	}
 }
 
-func newWorld(seed uint64, broken rule, shared *tables) *world {
+func newWorld(seed uint64, broken rule, force func(*traits), shared *tables) *world {
 	w := &world{seed: seed, broken: broken, rand: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), tables: shared}
 	w.traits = w.draw()
+	if force != nil {
+		force(&w.traits)
+	}
 	w.net = newNetwork(w)
 	w.flows = newFlowBook(len(w.traits.domains), w.traits.buckets)
 	for i := range w.traits.nodes {
@@ -95,6 +107,13 @@ func (w *world) draw() traits {
 	}
 	if t.slow {
 		t.late, t.lateness = 0.2*w.rand.Float64()*w.rand.Float64(), w.between(100*time.Millisecond, 3*time.Second)
+	}
+	t.apart = t.cuts && w.chance(0.1)
+	switch {
+	case w.chance(0.1):
+		t.mostly = crashes
+	case t.cuts && w.chance(0.2):
+		t.mostly = []int{pairs, turns}[w.rand.IntN(2)]
 	}
 	if w.chance(0.15) {
 		t.nodes += 2
