@@ -30,6 +30,19 @@ func (c *Cluster) rejoin(run *run) {
 	}
 }
 
+// Rejoin looks for one peer now, because something else says that it is there again. An attempt that
+// began while it was away may take long.
+func (c *Cluster) Rejoin(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.peers[name]
+	if c.running == nil || c.left || p == nil || p.gossip || !p.Addr.IsValid() {
+		return
+	}
+	run, addr := c.running, p.Addr
+	run.work.Go(func() { c.join(run, addr) })
+}
+
 // missing returns the addresses where no peer is alive: configured ones, and those of the dead.
 func (c *Cluster) missing(configured []netip.AddrPort) map[netip.AddrPort]bool {
 	addrs := make(map[netip.AddrPort]bool)

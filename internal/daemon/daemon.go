@@ -85,7 +85,7 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		stirred: make(chan struct{}, 1),
 		notices: newNotices(hooks.NewRunner(opts.Log)),
 	}
-	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: p.probed})
+	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: func(r probe.Report) { p.probed(cfg.Node, r) }})
 	if err := p.use(cfg); err != nil {
 		return err
 	}

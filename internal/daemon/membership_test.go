@@ -42,11 +42,12 @@ func sample() *config.Config {
 			{
 				Name: "web", VIPs: []netip.Addr{vip4, vip6}, Protocol: lb.ProtocolTCP,
 				Ports: []lb.PortRange{{First: 80, Last: 80}}, Hash: lb.HashSourcePort,
-				Checks: []config.Check{{Name: "http"}}, MinNodes: 2,
+				Checks: []config.Check{{Name: "http"}}, MinNodes: 2, UDPIdle: 5 * time.Second,
 			},
 			{
 				Name: "dns", VIPs: []netip.Addr{vip4}, Protocol: lb.ProtocolUDP,
 				Ports: []lb.PortRange{{First: 53, Last: 53}}, Hash: lb.HashSource, MinNodes: 9, // means nothing without checks
+				UDPIdle: 45 * time.Second, // the longest counts
 			},
 		},
 		Membership: &config.Membership{
@@ -132,7 +133,7 @@ func TestTheMachineIsMadeForTheConfiguration(t *testing.T) {
 	want := ownership.DefaultConfig("n2")
 	want.Expected = []string{"n1", "n2"}
 	want.Meta = []byte(`{"a":["192.0.2.2","2001:db8::2"]}`)
-	want.Tick, want.HintTime = 10*time.Millisecond, 100*time.Millisecond
+	want.Tick, want.HintTime, want.UDPIdle = 10*time.Millisecond, 100*time.Millisecond, 45*time.Second
 	want.LeaseTime, want.DeadAfter, want.BootTimeout = 160*time.Millisecond, 400*time.Millisecond, 30*time.Second
 	for partition, policy := range map[config.Partition]ownership.Policy{
 		config.PartitionAny: ownership.PolicyAny, config.PartitionMajority: ownership.PolicyMajority,

@@ -96,13 +96,13 @@ func (p *planner) use(cfg *config.Config) error {
 	return nil
 }
 
-// probed wakes the planner when a check changed its mind.
-func (p *planner) probed(r probe.Report) {
+// probed wakes the planner when a check changed its mind. It is called from the goroutines of checks.
+func (p *planner) probed(node string, r probe.Report) {
 	if !r.Changed {
 		return
 	}
 	p.events.add(control.Event{
-		Kind: "service", Node: p.cfg.Node, What: fmt.Sprintf("service %s: check %s is %s", r.Service, r.Name, r.State), Why: r.Result.Detail,
+		Kind: "service", Node: node, What: fmt.Sprintf("service %s: check %s is %s", r.Service, r.Name, r.State), Why: r.Result.Detail,
 	})
 	select {
 	case p.checked <- struct{}{}:

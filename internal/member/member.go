@@ -279,6 +279,11 @@ func (m *Member) look() {
 	for _, event := range news(m.sights, fresh, monotonic) {
 		m.handle(event)
 	}
+	for name, s := range fresh {
+		if s.says && !m.sights[name].says {
+			m.cluster.Rejoin(name) // nothing to do while gossip has it
+		}
+	}
 	m.sights = fresh
 }
 
