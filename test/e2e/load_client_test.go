@@ -351,7 +351,7 @@ func (c *loadClient) ask(f *asker, number int) {
 
 // hear waits for the answer to a question. Others that come are late, or duplicates.
 func (c *loadClient) hear(f *asker, question string, within time.Duration) error {
-	if err := f.SetDeadline(time.Now().Add(within)); err != nil {
+	if err := f.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return err
 	}
 	buffer := make([]byte, 64)
