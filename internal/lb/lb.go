@@ -36,21 +36,26 @@ type Announce uint8
 // The ways of announcing a VIP.
 const (
 	AnnounceMulticast Announce = iota // every node receives every packet
+	AnnounceFailover                  // one node at a time owns it and receives its packets
+	AnnounceNone                      // somebody else brings the packets to each node
 )
 
 // String returns the word used in the configuration.
-func (a Announce) String() string { return [...]string{"multicast"}[a] }
+func (a Announce) String() string { return [...]string{"multicast", "failover", "none"}[a] }
 
 // Forward says what the owner of a flow does with its packets.
 type Forward uint8
 
 // The ways of forwarding.
 const (
-	ForwardLocal Forward = iota // the node's own sockets take the connection
+	ForwardLocal  Forward = iota // the node's own sockets take the connection
+	ForwardDR                    // to a backend on the same link: only MACs are rewritten
+	ForwardNAT                   // to a backend that has us as its gateway: the destination is rewritten
+	ForwardTunnel                // to a backend anywhere, in a packet of our own
 )
 
 // String returns the word used in the configuration.
-func (f Forward) String() string { return [...]string{"local"}[f] }
+func (f Forward) String() string { return [...]string{"local", "dr", "nat", "tunnel"}[f] }
 
 // MACForm says what kind of link-layer address the nodes share for a VIP.
 type MACForm uint8
@@ -170,6 +175,14 @@ type Service struct {
 	Hash     HashFields
 	Forward  Forward
 	Table    int // index in State.Tables
+
+	// Of all but ForwardLocal:
+
+	Encap     Encap // of ForwardTunnel
+	Scheduler Scheduler
+	MSS       uint16    // what larger ones of SYNs are cut to; 0: they stay
+	Backends  []Backend // at most MaxBackends; places stay while a slot or a flow names them
+	Choice    *Choice
 }
 
 // NoNode is the owner of a bucket that nobody may serve.
