@@ -47,8 +47,8 @@ func lbctl(t testing.TB, change func(*Env), args ...string) run {
 	return run{code, stdout.String(), stderr.String()}
 }
 
-// fakeDaemon serves a backend on a real socket until the test ends.
-func fakeDaemon(t testing.TB, backend control.Backend) (socket string) {
+// fakeDaemon serves a daemon on a real socket until the test ends.
+func fakeDaemon(t testing.TB, daemon control.Daemon) (socket string) {
 	t.Helper()
 	socket = filepath.Join(t.TempDir(), "lbd.sock")
 	listener, err := control.Listen(socket)
@@ -58,7 +58,7 @@ func fakeDaemon(t testing.TB, backend control.Backend) (socket string) {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() {
-		served <- control.Serve(ctx, listener, backend.Handler(), slog.New(slog.DiscardHandler))
+		served <- control.Serve(ctx, listener, daemon.Handler(), slog.New(slog.DiscardHandler))
 	}()
 	t.Cleanup(func() {
 		stop()
@@ -131,10 +131,10 @@ func golden(t *testing.T, name, got string) {
 }
 
 func TestWhatTheDaemonSaysIsPrintedInEveryFormat(t *testing.T) {
-	healthy := fakeDaemon(t, control.Backend{
+	healthy := fakeDaemon(t, control.Daemon{
 		Status: func(context.Context) (control.Status, error) { return status(), nil },
 	})
-	troubled := fakeDaemon(t, control.Backend{
+	troubled := fakeDaemon(t, control.Daemon{
 		Status: func(context.Context) (control.Status, error) { return degraded(), nil },
 	})
 	for _, command := range []string{"status", "vips", "services", "nodes"} {
@@ -154,7 +154,7 @@ func TestWhatTheDaemonSaysIsPrintedInEveryFormat(t *testing.T) {
 }
 
 func TestColourIsForTerminalsThatWantIt(t *testing.T) {
-	socket := fakeDaemon(t, control.Backend{
+	socket := fakeDaemon(t, control.Daemon{
 		Status: func(context.Context) (control.Status, error) { return degraded(), nil },
 	})
 	for _, test := range []struct {
@@ -181,7 +181,7 @@ func TestColourIsForTerminalsThatWantIt(t *testing.T) {
 
 func TestErrorsGoToStderrAndTheExitCodeTellsTheirKind(t *testing.T) {
 	none := filepath.Join(t.TempDir(), "lbd.sock")
-	failing := fakeDaemon(t, control.Backend{
+	failing := fakeDaemon(t, control.Daemon{
 		Status: func(context.Context) (control.Status, error) {
 			return control.Status{}, errors.New("read counters: no such map")
 		},
@@ -237,7 +237,7 @@ func TestAGroupWithoutACommandShowsItsHelpAndFails(t *testing.T) {
 }
 
 func TestVersionNamesBothSides(t *testing.T) {
-	socket := fakeDaemon(t, control.Backend{
+	socket := fakeDaemon(t, control.Daemon{
 		Status: func(context.Context) (control.Status, error) { return status(), nil },
 	})
 	for _, test := range []struct{ socket, lbd string }{

@@ -66,7 +66,7 @@ func configDaemon(t *testing.T) (socket string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return fakeDaemon(t, control.Backend{
+	return fakeDaemon(t, control.Daemon{
 		ConfigYAML: func(seed bool) []byte {
 			if seed {
 				return inForce.YAML()
@@ -119,7 +119,7 @@ func TestReloadShowsWhatChanged(t *testing.T) {
 		{Generation: 13, Changes: []config.Change{{Path: "nodes[n2].weight", Old: "1", New: "3"}}},
 		{Generation: 13},
 	}
-	socket := fakeDaemon(t, control.Backend{Reload: func(context.Context) (control.ReloadResult, error) {
+	socket := fakeDaemon(t, control.Daemon{Reload: func(context.Context) (control.ReloadResult, error) {
 		if len(results) == 0 {
 			return control.ReloadResult{}, errors.New("apply: eth0: no such interface")
 		}

@@ -71,7 +71,7 @@ func TestKeysRotateTellsHowFarEachNodeIs(t *testing.T) {
 		{"not begun", []string{"--back"}, control.KeyRotation{Nodes: []control.KeyHolder{{Node: "n2", Step: "unknown", Why: "down"}}},
 			run{exitUnfinished, "NODE  KEY      WHY\nn2    unknown  down\n", "lbctl: not finished: nothing was changed; waiting for n2 (down); then run this again\n"}},
 	} {
-		socket := fakeDaemon(t, control.Backend{Keys: func(_ context.Context, r control.KeysRequest) (control.KeyRotation, error) {
+		socket := fakeDaemon(t, control.Daemon{Keys: func(_ context.Context, r control.KeysRequest) (control.KeyRotation, error) {
 			if r.Back != (c.args != nil) {
 				return c.answer, errors.New("the request is another one")
 			}

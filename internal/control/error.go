@@ -22,7 +22,7 @@ func (e *Error) Error() string {
 	return e.Message + "\n" + e.Details.Error()
 }
 
-// errorOf finds the answer for what a Backend returned.
+// errorOf finds the answer for what a Daemon returned.
 func errorOf(err error) *Error {
 	if answer, ok := errors.AsType[*Error](err); ok {
 		return answer

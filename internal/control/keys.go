@@ -21,7 +21,7 @@ type KeyHolder struct {
 	Why  string `json:"why,omitempty"` // it did not get further: "down", or what it answered
 }
 
-func (b Backend) keys(w http.ResponseWriter, r *http.Request) error {
+func (d Daemon) keys(w http.ResponseWriter, r *http.Request) error {
 	if !trusted(r) {
 		return &Error{Code: http.StatusForbidden, Message: "only root may change the key of the cluster"}
 	}
@@ -29,7 +29,7 @@ func (b Backend) keys(w http.ResponseWriter, r *http.Request) error {
 	if err := read(w, r, &request); err != nil {
 		return err
 	}
-	rotation, err := b.Keys(r.Context(), request)
+	rotation, err := d.Keys(r.Context(), request)
 	if err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 func TestARotationReachesItsFunction(t *testing.T) {
 	want := KeyRotation{Key: "0011223344556677", Nodes: []KeyHolder{{Node: "n1", Step: "added"}, {Node: "n2", Step: "missing", Why: "down"}}}
-	path := serve(t, Backend{Keys: func(_ context.Context, r KeysRequest) (KeyRotation, error) {
+	path := serve(t, Daemon{Keys: func(_ context.Context, r KeysRequest) (KeyRotation, error) {
 		if !r.Back {
 			return KeyRotation{}, &Error{Code: http.StatusConflict, Message: "a rotation is under way"}
 		}
@@ -32,8 +32,8 @@ func TestARotationReachesItsFunction(t *testing.T) {
 
 // The socket's group may drain nodes; who has the key has the cluster.
 func TestNobodyButRootMayChangeTheKey(t *testing.T) {
-	handler := Backend{Keys: func(context.Context, KeysRequest) (KeyRotation, error) {
-		t.Error("the backend was asked")
+	handler := Daemon{Keys: func(context.Context, KeysRequest) (KeyRotation, error) {
+		t.Error("the daemon was asked")
 		return KeyRotation{}, nil
 	}}.Handler()
 	for _, peer := range []any{nil, uint32(65534)} {

@@ -41,11 +41,11 @@ func trusted(r *http.Request) bool {
 	return known && (uid == 0 || int(uid) == os.Geteuid())
 }
 
-func (b Backend) config(w http.ResponseWriter, r *http.Request) error {
+func (d Daemon) config(w http.ResponseWriter, r *http.Request) error {
 	withSeed := r.URL.Query().Has(seedParameter)
 	if withSeed && !trusted(r) {
 		return &Error{Code: http.StatusForbidden, Message: "only root may see the seed"}
 	}
-	send(w, http.StatusOK, "application/yaml", b.ConfigYAML(withSeed))
+	send(w, http.StatusOK, "application/yaml", d.ConfigYAML(withSeed))
 	return nil
 }

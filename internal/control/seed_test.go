@@ -35,7 +35,7 @@ func TestOnlyRootSeesTheSeed(t *testing.T) {
 		}
 		t.Skip("needs root")
 	}
-	path := serve(t, Backend{ConfigYAML: func(seed bool) []byte {
+	path := serve(t, Daemon{ConfigYAML: func(seed bool) []byte {
 		if seed {
 			return []byte("seed: 5ec7e7")
 		}

@@ -25,9 +25,9 @@ const maxAdmin = 64 << 10
 // stopTime is how long requests may take to end when the daemon stops.
 const stopTime = 2 * time.Second
 
-// A Backend is what the daemon lets the socket do. Every function may be called at any time and
+// A Daemon is what lbd lets the socket do. Every function may be called at any time and
 // from several goroutines. An error that holds config.Errors is reported with their positions.
-type Backend struct {
+type Daemon struct {
 	Status     func(context.Context) (Status, error)
 	ConfigYAML func(seed bool) []byte // the configuration in force, defaults filled in
 	ConfigDiff func(candidate []byte) ([]config.Change, error)
@@ -38,18 +38,18 @@ type Backend struct {
 }
 
 // Handler serves the routes of the socket.
-func (b Backend) Handler() http.Handler {
+func (d Daemon) Handler() http.Handler {
 	routes := []struct {
 		method, path string
 		answer       func(http.ResponseWriter, *http.Request) error
 	}{
-		{http.MethodGet, "/v1/status", b.status},
-		{http.MethodGet, "/v1/config", b.config},
-		{http.MethodPost, "/v1/config/diff", b.diff},
-		{http.MethodPost, "/v1/config/reload", b.reload},
-		{http.MethodPost, "/v1/nodes", b.admin},
-		{http.MethodPost, "/v1/keys", b.keys},
-		{http.MethodGet, "/v1/events", b.events},
+		{http.MethodGet, "/v1/status", d.status},
+		{http.MethodGet, "/v1/config", d.config},
+		{http.MethodPost, "/v1/config/diff", d.diff},
+		{http.MethodPost, "/v1/config/reload", d.reload},
+		{http.MethodPost, "/v1/nodes", d.admin},
+		{http.MethodPost, "/v1/keys", d.keys},
+		{http.MethodGet, "/v1/events", d.events},
 	}
 	mux := http.NewServeMux()
 	for _, route := range routes {
@@ -69,15 +69,15 @@ func (b Backend) Handler() http.Handler {
 	return mux
 }
 
-func (b Backend) status(w http.ResponseWriter, r *http.Request) error {
-	status, err := b.Status(r.Context())
+func (d Daemon) status(w http.ResponseWriter, r *http.Request) error {
+	status, err := d.Status(r.Context())
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, status.sorted())
 }
 
-func (b Backend) diff(w http.ResponseWriter, r *http.Request) error {
+func (d Daemon) diff(w http.ResponseWriter, r *http.Request) error {
 	candidate, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxFile))
 	if err != nil {
 		if _, large := errors.AsType[*http.MaxBytesError](err); large {
@@ -85,15 +85,15 @@ func (b Backend) diff(w http.ResponseWriter, r *http.Request) error {
 		}
 		return &Error{Code: http.StatusBadRequest, Message: "read the file: " + err.Error()}
 	}
-	changes, err := b.ConfigDiff(candidate)
+	changes, err := d.ConfigDiff(candidate)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, list(changes))
 }
 
-func (b Backend) reload(w http.ResponseWriter, r *http.Request) error {
-	result, err := b.Reload(r.Context())
+func (d Daemon) reload(w http.ResponseWriter, r *http.Request) error {
+	result, err := d.Reload(r.Context())
 	if err != nil {
 		return err
 	}
@@ -111,7 +111,7 @@ func read(w http.ResponseWriter, r *http.Request, request any) error {
 	return nil
 }
 
-func (b Backend) admin(w http.ResponseWriter, r *http.Request) error {
+func (d Daemon) admin(w http.ResponseWriter, r *http.Request) error {
 	var request AdminRequest
 	if err := read(w, r, &request); err != nil {
 		return err
@@ -119,13 +119,13 @@ func (b Backend) admin(w http.ResponseWriter, r *http.Request) error {
 	if err := request.check(); err != nil {
 		return &Error{Code: http.StatusBadRequest, Message: err.Error()}
 	}
-	if err := b.Admin(r.Context(), request); err != nil {
+	if err := d.Admin(r.Context(), request); err != nil {
 		return err
 	}
 	return writeJSON(w, struct{}{})
 }
 
-func (b Backend) events(w http.ResponseWriter, r *http.Request) error {
+func (d Daemon) events(w http.ResponseWriter, r *http.Request) error {
 	var after uint64
 	if text := r.URL.Query().Get("after"); text != "" {
 		var err error
@@ -133,7 +133,7 @@ func (b Backend) events(w http.ResponseWriter, r *http.Request) error {
 			return &Error{Code: http.StatusBadRequest, Message: fmt.Sprintf("after: %q is no number", text)}
 		}
 	}
-	return writeJSON(w, list(b.Events(after)))
+	return writeJSON(w, list(d.Events(after)))
 }
 
 func writeJSON(w http.ResponseWriter, value any) error {

@@ -18,14 +18,14 @@ import (
 	"github.com/lbctl/lbctl/internal/config"
 )
 
-// serve runs a backend on a socket of its own until the test ends.
-func serve(t testing.TB, backend Backend) (path string) {
+// serve runs a daemon on a socket of its own until the test ends.
+func serve(t testing.TB, daemon Daemon) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "lbd.sock")
 	listener := listenOn(t, path)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- Serve(ctx, listener, backend.Handler(), slog.New(slog.DiscardHandler)) }()
+	go func() { served <- Serve(ctx, listener, daemon.Handler(), slog.New(slog.DiscardHandler)) }()
 	t.Cleanup(func() {
 		stop()
 		if err := <-served; err != nil {
@@ -69,7 +69,7 @@ func TestAStatusArrivesSortedAndWithoutNulls(t *testing.T) {
 		Nodes: []Node{{Name: "n1", Addresses: []netip.Addr{b, a}}, {Name: "n2", Addresses: []netip.Addr{}}},
 		Drift: []string{},
 	}
-	path := serve(t, Backend{Status: func(context.Context) (Status, error) { return sent, nil }})
+	path := serve(t, Daemon{Status: func(context.Context) (Status, error) { return sent, nil }})
 	got, err := dial(t, path).Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -78,13 +78,13 @@ func TestAStatusArrivesSortedAndWithoutNulls(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	if sent.VIPs[0].Address != b {
-		t.Error("the backend's own status was sorted")
+		t.Error("the daemon's own status was sorted")
 	}
 }
 
 func TestEachRequestReachesItsFunction(t *testing.T) {
 	changes := []config.Change{{}}
-	path := serve(t, Backend{
+	path := serve(t, Daemon{
 		ConfigYAML: func(bool) []byte { return []byte("cluster: demo\n") },
 		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
 			if string(candidate) != "cluster: other\n" {
@@ -110,8 +110,8 @@ func TestEachRequestReachesItsFunction(t *testing.T) {
 	}
 }
 
-func TestAnErrorOfTheBackendIsInternal(t *testing.T) {
-	path := serve(t, Backend{Status: func(context.Context) (Status, error) {
+func TestAnErrorOfTheDaemonIsInternal(t *testing.T) {
+	path := serve(t, Daemon{Status: func(context.Context) (Status, error) {
 		return Status{}, errors.New("read counters: no such map")
 	}})
 	_, err := dial(t, path).Status(t.Context())
@@ -122,7 +122,7 @@ func TestAnErrorOfTheBackendIsInternal(t *testing.T) {
 }
 
 func TestWhatIsNotServedIsAnsweredWithJSON(t *testing.T) {
-	path := serve(t, Backend{})
+	path := serve(t, Daemon{})
 	for _, test := range []struct {
 		method, path string
 		want         *Error
@@ -139,8 +139,8 @@ func TestWhatIsNotServedIsAnsweredWithJSON(t *testing.T) {
 }
 
 func TestACandidateThatIsTooLargeIsRefused(t *testing.T) {
-	path := serve(t, Backend{ConfigDiff: func([]byte) ([]config.Change, error) {
-		t.Error("the backend was asked")
+	path := serve(t, Daemon{ConfigDiff: func([]byte) ([]config.Change, error) {
+		t.Error("the daemon was asked")
 		return nil, nil
 	}})
 	_, err := dial(t, path).Diff(t.Context(), make([]byte, maxFile+1))
@@ -169,7 +169,7 @@ func TestADaemonThatIsNotThereIsUnreachable(t *testing.T) {
 func TestStoppingWaitsForARequestToEnd(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lbd.sock")
 	entered, leave := make(chan struct{}), make(chan struct{})
-	backend := Backend{Status: func(context.Context) (Status, error) {
+	daemon := Daemon{Status: func(context.Context) (Status, error) {
 		close(entered)
 		<-leave
 		return Status{Node: "n1"}, nil
@@ -178,7 +178,7 @@ func TestStoppingWaitsForARequestToEnd(t *testing.T) {
 	served := make(chan error, 1)
 	listener := listenOn(t, path)
 	go func() {
-		served <- Serve(ctx, listener, backend.Handler(), slog.New(slog.DiscardHandler))
+		served <- Serve(ctx, listener, daemon.Handler(), slog.New(slog.DiscardHandler))
 	}()
 
 	client := dial(t, path)

@@ -116,7 +116,7 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 	}
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error {
-		return control.Serve(ctx, listener, p.backend().Handler(), p.opts.Log)
+		return control.Serve(ctx, listener, p.daemon().Handler(), p.opts.Log)
 	})
 	group.Go(func() error {
 		for {

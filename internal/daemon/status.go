@@ -12,9 +12,9 @@ import (
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
-// backend is what the control socket may do.
-func (p *planner) backend() control.Backend {
-	return control.Backend{
+// daemon is what the control socket may do.
+func (p *planner) daemon() control.Daemon {
+	return control.Daemon{
 		Status: func(ctx context.Context) (status control.Status, err error) {
 			asked := p.within(ctx, func() { status, err = p.status() })
 			if err := errors.Join(asked, err); err != nil || p.member == nil {
