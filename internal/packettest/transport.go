@@ -10,37 +10,44 @@ const (
 	ACK = 0x10
 )
 
-// TCP is its header without options, RFC 9293.
+// TCP is its header, RFC 9293.
 type TCP struct {
 	Src, Dst                 uint16
 	Flags                    uint8
 	Sequence, Acknowledgment uint32
+	Options                  []byte // a multiple of 4
 }
 
 func (t TCP) wrap(b *building) {
-	header := make([]byte, 20)
+	header := make([]byte, 20, 20+len(t.Options))
 	binary.BigEndian.PutUint16(header, t.Src)
 	binary.BigEndian.PutUint16(header[2:], t.Dst)
 	binary.BigEndian.PutUint32(header[4:], t.Sequence)
 	binary.BigEndian.PutUint32(header[8:], t.Acknowledgment)
-	header[12] = 5 << 4
+	header[12] = byte(5+len(t.Options)/4) << 4
 	header[13] = t.Flags
 	binary.BigEndian.PutUint16(header[14:], 0xffff)
+	header = append(header, t.Options...)
 	b.sum(header, 16, ProtocolTCP)
 	b.put(header, ProtocolTCP)
 }
 
 // UDP is its header, RFC 768.
-type UDP struct{ Src, Dst uint16 }
+type UDP struct {
+	Src, Dst   uint16
+	NoChecksum bool
+}
 
 func (u UDP) wrap(b *building) {
 	header := make([]byte, 8)
 	binary.BigEndian.PutUint16(header, u.Src)
 	binary.BigEndian.PutUint16(header[2:], u.Dst)
 	binary.BigEndian.PutUint16(header[4:], uint16(8+len(b.bytes)))
-	b.sum(header, 6, ProtocolUDP)
-	if header[6] == 0 && header[7] == 0 {
-		header[6], header[7] = 0xff, 0xff // 0 means none
+	if !u.NoChecksum {
+		b.sum(header, 6, ProtocolUDP)
+		if header[6] == 0 && header[7] == 0 {
+			header[6], header[7] = 0xff, 0xff // 0 means none
+		}
 	}
 	b.put(header, ProtocolUDP)
 }
