@@ -42,6 +42,7 @@ func TestTheLoadNoticesWhatGoesWrong(t *testing.T) {
 		}},
 		{"a server dies", func(_ *testing.T, _ *cluster, load *standardLoad) {
 			load.servers["n2"].kill()
+			time.Sleep(time.Second)
 		}, func(r report) bool {
 			return r.Broken > 10 && r.Resets > 10 && r.DatagramsLost > 10 && r.DuplicateSynAcks == 0
 		}},
