@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// A Check is one way of telling whether this node can serve a service. Of what is below Results,
-// only what belongs to Kind is set.
+// A Check is one way of telling whether this node, or a backend, can serve a service. Of what is below
+// Results, only what belongs to Kind is set.
 type Check struct {
 	Name         string // unique in the service
 	Kind         CheckKind
-	Address      netip.Addr // invalid for files
+	Address      netip.Addr // invalid for files, and for backends: each has its own
 	Port         uint16     // 0 for kinds without one
 	Interval     time.Duration
 	Timeout      time.Duration // at most Interval and FastInterval

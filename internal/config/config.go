@@ -51,9 +51,26 @@ type Service struct {
 	Ports    []lb.PortRange // sorted and disjoint
 	Hash     lb.HashFields
 	Forward  lb.Forward
-	MinNodes int           // fewer healthy nodes: health is ignored
+	MinNodes int           // of lb.ForwardLocal; fewer healthy nodes: health is ignored
 	UDPIdle  time.Duration // that UDP flows of moved buckets keep their node
-	Checks   []Check       // all must be up
+	Checks   []Check       // all must be up: of the node, or of each backend
+
+	// Of all but lb.ForwardLocal:
+
+	Encap     lb.Encap // of lb.ForwardTunnel
+	Scheduler lb.Scheduler
+	MSS       uint16        // that larger ones of SYNs are cut to; 0: they stay
+	FlowIdle  time.Duration // a flow that says nothing for so long is over
+	Backends  []Backend     // in the order of the file
+}
+
+// A Backend is a real server that a service forwards to.
+type Backend struct {
+	Name    string // unique in the service
+	Address netip.Addr
+	Weight  int  // 0..lb.MaxWeight
+	Backup  bool // gets flows while no other backend can
+	Down    bool // takes no part
 }
 
 // Shutdown is what SIGTERM does to the datapath.
@@ -74,6 +91,7 @@ const (
 	maxPorts   = 65535
 	maxRanges  = 1024 // of one service; more is a list that should be "all"
 	maxSample  = 1 << 31
+	maxServers = 1 << 16 // backends of all services
 	maxName    = 63
 	maxNetName = 15 // IFNAMSIZ less the NUL
 	maxErrors  = 100
@@ -87,6 +105,9 @@ const (
 	maxPattern   = 256
 	maxPatterns  = 64
 	minInterval  = 100 * time.Millisecond
+
+	minMSS = 536   // what every IPv4 host can take, RFC 9293
+	maxMSS = 65495 // of the largest packet
 )
 
 // defaults is what a file that says nothing else gets.
@@ -99,10 +120,11 @@ func defaults() Config {
 }
 
 const (
-	defaultWeight   = 100 // of a node: halves and doubles are whole numbers
+	defaultWeight   = 100 // of a node or backend: halves and doubles are whole numbers
 	defaultProtocol = lb.ProtocolTCP
-	defaultNetBits4 = 24 // of hash: source-net, what other balancers call class C affinity
-	defaultNetBits6 = 64 // one network of IPv6
+	defaultNetBits4 = 24               // of hash: source-net, what other balancers call class C affinity
+	defaultNetBits6 = 64               // one network of IPv6
+	defaultFlowIdle = 15 * time.Minute // longer than most keepalives and idle timeouts
 )
 
 // What membership, checks and hooks do unless told otherwise.

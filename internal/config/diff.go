@@ -6,6 +6,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"slices"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // A Change is one value that differs. An empty side means that there was, or is, none.
@@ -80,6 +82,13 @@ func (c *Config) leaves() map[string]string {
 		m[path+"hash"] = s.Hash.String()
 		m[path+"forward"] = s.Forward.String()
 		leavesOf(m, path, s.ofHealth())
+		if s.Forward != lb.ForwardLocal {
+			leavesOf(m, path, s.ofForwarding())
+		}
+		for i := range s.Backends {
+			b := &s.Backends[i]
+			leavesOf(m, path+"backends["+b.Name+"].", b.settings())
+		}
 		for _, check := range s.Checks {
 			leavesOf(m, path+"checks["+check.Name+"].", check.settings())
 		}

@@ -61,7 +61,7 @@ func (r *reader) checks(c *Config, s *Service, v value) {
 		r.fail(v, "", "%d checks are more than %d", len(items), maxChecks)
 		return
 	}
-	if len(items) > 0 && c.Membership == nil && !r.toldStatic {
+	if len(items) > 0 && c.Membership == nil && s.Forward == lb.ForwardLocal && !r.toldStatic {
 		r.toldStatic = true
 		r.fail(v, "add cluster.membership, or leave the checks out", "the nodes of this file are always up, so that no check can count")
 	}
@@ -125,10 +125,16 @@ func (r *reader) checkName(check *Check, v, item value, names map[string]bool) {
 	names[check.Name] = true
 }
 
-// target is the service itself, unless the check says otherwise.
+// target is the service itself, unless the check says otherwise; of a service with backends, it is
+// each of them.
 func (r *reader) target(check *Check, k kindOfCheck, s *Service, f map[string]value, item value) {
 	address, port := f["address"], f["port"]
 	switch {
+	case s.Forward != lb.ForwardLocal && k.kind == CheckFile:
+		r.fail(at(f["type"], item), "", "a file of this machine tells nothing of a backend")
+	case s.Forward != lb.ForwardLocal && address.given():
+		r.fail(address, "leave it out: each backend is asked at its own address", "the service has backends")
+	case s.Forward != lb.ForwardLocal:
 	case k.kind == CheckFile && address.given():
 		r.fail(address, "", "a check of type %q has no such key", k.kind.String())
 	case k.kind == CheckFile:

@@ -22,6 +22,7 @@ type reader struct {
 	partial bool
 	// toldStatic says that nothing more is to be said about checks without membership.
 	toldStatic bool
+	servers    int                       // backends, of all services
 	patterns   map[string]*regexp.Regexp // by their text
 }
 

@@ -14,7 +14,7 @@ func (r *reader) services(c *Config, v value) {
 	placed := &placement{owners: make(map[vipProtocol][]portOwner)}
 	for i, item := range items {
 		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
-			"min-nodes", "udp-idle", "checks")
+			"encap", "scheduler", "mss", "flow-idle", "backends", "min-nodes", "udp-idle", "checks")
 		if !ok {
 			continue
 		}
@@ -30,7 +30,9 @@ func (r *reader) services(c *Config, v value) {
 		names[s.Name] = true
 		ports := at(f["ports"], item)
 		s.Ports = r.ports(ports, s.Protocol)
-		r.word(f["forward"], lb.ForwardLocal.String(), lb.ForwardLocal.String())
+		if s.Forward = r.forward(f); s.Forward != lb.ForwardLocal {
+			r.forwarding(c, &s, f, item)
+		}
 		s.MinNodes = r.integer(f["min-nodes"], 1, lb.MaxNodes, 1)
 		s.UDPIdle = r.duration(f["udp-idle"], time.Second, time.Minute, defaultUDPIdle)
 		r.checks(c, &s, f["checks"])

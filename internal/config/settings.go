@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // A setting is a key of the file and its value as one line of YAML. Lists of them are what YAML
@@ -131,7 +133,38 @@ func (s StatusRange) String() string {
 
 // ofHealth are the settings that count in clusters with membership only.
 func (s *Service) ofHealth() []setting {
-	return []setting{{"min-nodes", strconv.Itoa(s.MinNodes)}, {"udp-idle", durationText(s.UDPIdle)}}
+	list := []setting{{"min-nodes", strconv.Itoa(s.MinNodes)}, {"udp-idle", durationText(s.UDPIdle)}}
+	if s.Forward != lb.ForwardLocal {
+		return list[1:]
+	}
+	return list
+}
+
+// ofForwarding are those of services with backends.
+func (s *Service) ofForwarding() []setting {
+	list := []setting{{"scheduler", s.Scheduler.String()}, {"flow-idle", durationText(s.FlowIdle)}}
+	if s.Forward == lb.ForwardTunnel {
+		list = append(list, setting{"encap", s.Encap.String()})
+	}
+	if s.MSS != 0 {
+		list = append(list, setting{"mss", strconv.Itoa(int(s.MSS))})
+	}
+	return list
+}
+
+// naming is the name of a backend unless it is the address: of IPv6, a file cannot give it.
+func (b *Backend) naming() []setting {
+	if b.Name == b.Address.String() {
+		return nil
+	}
+	return []setting{{"name", quoted(b.Name)}}
+}
+
+func (b *Backend) settings() []setting {
+	return []setting{
+		{"address", quoted(b.Address.String())}, {"weight", strconv.Itoa(b.Weight)},
+		{"backup", strconv.FormatBool(b.Backup)}, {"down", strconv.FormatBool(b.Down)},
+	}
 }
 
 // usual says that ofHealth has nothing that the file must have said.

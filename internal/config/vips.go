@@ -36,8 +36,13 @@ func (r *reader) vips(c *Config, v, common value) {
 		} else if !common.given() {
 			r.fail(at(f["interface"], item), "give it here, or once at the top", "missing")
 		}
-		r.word(f["announce"], lb.AnnounceMulticast.String(), lb.AnnounceMulticast.String())
-		r.sharedMAC(c, &vip, f["mac"])
+		multicast, none := lb.AnnounceMulticast.String(), lb.AnnounceNone.String()
+		if r.word(f["announce"], multicast, multicast, none) == none {
+			vip.Announce = lb.AnnounceNone
+			r.ownMAC(&vip, f["mac"])
+		} else {
+			r.sharedMAC(c, &vip, f["mac"])
+		}
 		if r.word(f["other"], "pass", "pass", "drop") == "drop" {
 			vip.Other = lb.OtherDrop
 		}
@@ -62,6 +67,14 @@ func (r *reader) newVIP(c *Config, address netip.Addr, at value, seen map[netip.
 		if slices.Contains(n.Addresses, address) {
 			r.fail(at, "", "%s is an address of node %q; a VIP is one that no node has for itself", address, n.Name)
 		}
+	}
+}
+
+// ownMAC is for VIPs whose packets come to the MAC of each node.
+func (r *reader) ownMAC(vip *VIP, v value) {
+	vip.MACForm = lb.MACOwn
+	if s, ok := r.text(v); ok && s != lb.MACOwn.String() {
+		r.fail(v, "leave it out", "with announce %q, no MAC is shared", vip.Announce.String())
 	}
 }
 

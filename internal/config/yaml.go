@@ -43,6 +43,13 @@ func (c *Config) YAML() []byte {
 		if c.Membership != nil || !s.usual() {
 			block(&b, "    ", "    ", s.ofHealth())
 		}
+		if s.Forward != lb.ForwardLocal {
+			block(&b, "    ", "    ", s.ofForwarding())
+			b.WriteString("    backends:\n")
+		}
+		for i := range s.Backends {
+			block(&b, "      - ", "        ", append(s.Backends[i].naming(), s.Backends[i].settings()...))
+		}
 		if len(s.Checks) > 0 {
 			b.WriteString("    checks:\n")
 		}

@@ -57,7 +57,7 @@ const (
 // String returns the word used in the configuration.
 func (f Forward) String() string { return [...]string{"local", "dr", "nat", "tunnel"}[f] }
 
-// MACForm says what kind of link-layer address the nodes share for a VIP.
+// MACForm says what kind of link-layer address the nodes share for a VIP, if they share one.
 type MACForm uint8
 
 // The forms of a shared MAC.
@@ -66,11 +66,12 @@ const (
 	MACGroup                    // 01:00:5e:7f:.. or 33:33:.., constrained by IGMP and MLD snooping
 	MACUnicast                  // 02:bf:<ipv4>, never a source address, so flooded as unknown
 	MACExplicit                 // given by the operator
+	MACOwn                      // none is shared: frames come to the MAC that each node has
 )
 
 // String returns the word used in the configuration.
 func (f MACForm) String() string {
-	return [...]string{"multicast", "group", "unicast", "explicit"}[f]
+	return [...]string{"multicast", "group", "unicast", "explicit", "own"}[f]
 }
 
 // OtherTraffic says what happens to packets for a VIP that no service names.
@@ -91,7 +92,7 @@ type VIP struct {
 	Interface string // name of the interface it is announced on
 	Announce  Announce
 	MACForm   MACForm
-	MAC       net.HardwareAddr // the shared MAC
+	MAC       net.HardwareAddr // the shared MAC; nil for MACOwn
 	Group     netip.Addr       // multicast group to join for MACGroup; the zero Addr otherwise
 	Other     OtherTraffic
 	Table     int // index in State.Tables: who answers ARP, NDP, echo and unnamed traffic

@@ -6,7 +6,7 @@ import (
 )
 
 // SharedMAC is the link-layer address that a VIP gets in a form; nil for MACExplicit, which is the
-// operator's. It ends in the last four bytes of the address, or as much of them as fits.
+// operator's, and MACOwn. It ends in the last four bytes of the address, or as much of them as fits.
 func SharedMAC(form MACForm, vip netip.Addr) net.HardwareAddr {
 	b := vip.As16()
 	low := b[12:]
@@ -17,7 +17,7 @@ func SharedMAC(form MACForm, vip netip.Addr) net.HardwareAddr {
 		return append(net.HardwareAddr{0x02, 0xbf}, low...)
 	case MACGroup:
 		return groupMAC(Group(form, vip))
-	case MACExplicit:
+	case MACExplicit, MACOwn:
 	}
 	return nil
 }

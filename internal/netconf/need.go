@@ -41,11 +41,13 @@ func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
 		if vip.Addr.Is6() && !now.ownGlobal6(vips) {
 			n.items = append(n.items, item{kindSysctl, ifname, ownSources().name})
 		}
-		n.items = append(n.items, item{kindFilter, ifname, vip.MAC.String()})
+		if vip.MAC != nil {
+			n.items = append(n.items, item{kindFilter, ifname, vip.MAC.String()})
+		}
 		if vip.Group.IsValid() {
 			n.items = append(n.items, item{kindGroup, ifname, vip.Group.String()})
 		}
-		if vip.Addr.Is6() {
+		if vip.Addr.Is6() && vip.Announce != lb.AnnounceNone {
 			n.items = append(n.items, item{kindGroup, ifname, solicitedNode(vip.Addr).String()})
 		}
 		n.items = append(n.items, item{kindAddress, vipInterface, vip.Addr.String()})

@@ -248,6 +248,31 @@ func TestSolicitationsForTheVIPGetThroughTheFilter(t *testing.T) {
 	}
 }
 
+// Their packets come to this machine's own MAC; nobody asks who has them, or is answered.
+func TestVIPsThatAreNotAnnouncedNeedNoFilterAndNoGroup(t *testing.T) {
+	n := newNode(t)
+	before := n.world(t)
+	silent4 := lb.VIP{Addr: vip4.Addr, Interface: "eth0", Announce: lb.AnnounceNone, MACForm: lb.MACOwn}
+	silent6 := lb.VIP{Addr: vip6.Addr, Interface: "eth0", Announce: lb.AnnounceNone, MACForm: lb.MACOwn}
+	n.set(t, silent4, silent6)
+	held := n.world(t)
+	if diff := cmp.Diff([]string{"127.0.0.1/8", "192.0.2.80/32", "2001:db8::80/128", "::1/128"}, held["addresses lo"]); diff != "" {
+		t.Errorf("lo (-want +got):\n%s", diff)
+	}
+	for _, what := range []string{"filters", "groups6", "groups4"} {
+		if diff := cmp.Diff(before[what], held[what]); diff != "" {
+			t.Errorf("%s (-before +after):\n%s", what, diff)
+		}
+	}
+	if drifts := n.check(t, silent4, silent6); drifts != nil {
+		t.Errorf("drifts after set: %q", drifts)
+	}
+	n.withdraw(t)
+	if diff := cmp.Diff(before, n.world(t)); diff != "" {
+		t.Errorf("after withdraw (-before +after):\n%s", diff)
+	}
+}
+
 func TestWhatOthersAddedStays(t *testing.T) {
 	n := newNode(t)
 	if err := n.Addr("lo", netip.MustParsePrefix("192.0.2.80/32")); err != nil {

@@ -1,0 +1,114 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// forwarding is a file whose service has backends, and whose VIP somebody else brings.
+const forwarding = `cluster:
+  name: web
+  seed: 9f6b0dd1b6b0a1a56f1e63d2b4c4a1c3f0a7b9d8e2c1f4a3b5d6e7f8091a2b3c
+  nodes: [{name: vm, addresses: 192.0.2.11}]
+interface: eth0
+vips: [{address: 198.51.100.80, announce: none}]
+services:
+  - name: web
+    vips: 198.51.100.80
+    ports: 443
+    forward: tunnel
+    encap: gue
+    scheduler: source
+    mss: 1380
+    flow-idle: 1h
+    checks: [{type: https}]
+    backends:
+      - {name: a, address: 203.0.113.21, weight: 0}
+      - {name: b, address: "2001:db8::21", backup: true}
+      - {address: "2001:db8::22", down: true}
+      - 203.0.113.23
+`
+
+func TestAServiceWithBackendsIsReadWhole(t *testing.T) {
+	c := parsed(t, forwarding)
+	if diff := cmp.Diff(VIP{Address: netip.MustParseAddr("198.51.100.80"), Interface: "eth0", Announce: lb.AnnounceNone, MACForm: lb.MACOwn}, c.VIPs[0], compare); diff != "" {
+		t.Errorf("the VIP: %s", diff)
+	}
+	want := Service{
+		Name: "web", VIPs: []netip.Addr{netip.MustParseAddr("198.51.100.80")}, Protocol: lb.ProtocolTCP,
+		Ports: []lb.PortRange{{First: 443, Last: 443}}, Hash: lb.HashSource, Forward: lb.ForwardTunnel,
+		MinNodes: 1, UDPIdle: 30 * time.Second, Encap: lb.EncapGUE, MSS: 1380, FlowIdle: time.Hour,
+		Checks: []Check{{
+			Name: "https", Kind: CheckHTTPS, Port: 443, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
+			Start: StartUp, Results: 20, HTTP: HTTPCheck{Method: "GET", Path: "/", Status: []StatusRange{{200, 299}}}, TLS: TLSCheck{Verify: true},
+		}},
+		Backends: []Backend{
+			{Name: "a", Address: netip.MustParseAddr("203.0.113.21")},
+			{Name: "b", Address: netip.MustParseAddr("2001:db8::21"), Weight: 100, Backup: true},
+			{Name: "2001:db8::22", Address: netip.MustParseAddr("2001:db8::22"), Weight: 100, Down: true},
+			{Name: "203.0.113.23", Address: netip.MustParseAddr("203.0.113.23"), Weight: 100},
+		},
+	}
+	if diff := cmp.Diff(want, c.Services[0], compare); diff != "" {
+		t.Error(diff)
+	}
+	again := parsed(t, string(c.YAML()))
+	if diff := cmp.Diff(c, again, compare); diff != "" {
+		t.Errorf("the effective configuration differs: %s", diff)
+	}
+}
+
+func TestDiffNamesBackends(t *testing.T) {
+	after := strings.NewReplacer("weight: 0", "weight: 50", "      - 203.0.113.23\n", "      - {name: c, address: 203.0.113.23}\n",
+		"flow-idle: 1h", "flow-idle: 2h", "mss: 1380", "mss: 1360").Replace(forwarding)
+	want := []Change{
+		{"services[web].backends[203.0.113.23].address", `"203.0.113.23"`, ""},
+		{"services[web].backends[203.0.113.23].backup", "false", ""},
+		{"services[web].backends[203.0.113.23].down", "false", ""},
+		{"services[web].backends[203.0.113.23].weight", "100", ""},
+		{"services[web].backends[a].weight", "0", "50"},
+		{"services[web].backends[c].address", "", `"203.0.113.23"`},
+		{"services[web].backends[c].backup", "", "false"},
+		{"services[web].backends[c].down", "", "false"},
+		{"services[web].backends[c].weight", "", "100"},
+		{"services[web].flow-idle", "1h", "2h"},
+		{"services[web].mss", "1380", "1360"},
+	}
+	if diff := cmp.Diff(want, Diff(parsed(t, forwarding), parsed(t, after))); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Directors are reloaded one after the other: what is between a director and its backends must not
+// part them.
+func TestTheFingerprintIsOfWhatDirectorsShare(t *testing.T) {
+	want := parsed(t, forwarding).Fingerprint()
+	for _, test := range []struct {
+		name, old, new string
+		same           bool
+	}{
+		{"another backend", "      - 203.0.113.23\n", "", true},
+		{"a weight", "weight: 0", "weight: 7", true},
+		{"encap", "encap: gue", "encap: ip", true},
+		{"flow-idle", "flow-idle: 1h", "flow-idle: 2h", true},
+		{"mss", "mss: 1380", "mss: 1381", true},
+
+		{"forward", "forward: tunnel\n    encap: gue", "forward: dr", false},
+		{"announce", "announce: none", "announce: multicast", false},
+		{"which hash the scheduler means", "scheduler: source", "scheduler: maglev", false},
+	} {
+		changed := strings.Replace(forwarding, test.old, test.new, 1)
+		if changed == forwarding {
+			t.Fatalf("%s: nothing was changed", test.name)
+		}
+		if same := parsed(t, changed).Fingerprint() == want; same != test.same {
+			t.Errorf("%s: the fingerprint is the same: %v, want %v", test.name, same, test.same)
+		}
+	}
+}
