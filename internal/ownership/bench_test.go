@@ -50,11 +50,11 @@ func settledMachine(tb testing.TB, nodes int) *Machine {
 		tb.Fatal(err)
 	}
 	m.now = time.Second
-	m.Handle(m.now, Weights{map[string]Weight{"": {100, true, 1}}})
+	m.Handle(m.now, Weights{map[string]Weight{"": {Weight: 100, Healthy: true, MinNodes: 1}}})
 	for i := 1; i < nodes; i++ {
 		r := Record{
 			Name: fmt.Sprintf("n%02d", i), Life: 1, Version: 9, Stage: StageMember, Lineage: Lineage{1, "n01"},
-			Weights: map[string]Weight{"": {100, true, 1}},
+			Weights: map[string]Weight{"": {Weight: 100, Healthy: true, MinNodes: 1}},
 		}
 		m.Handle(m.now, HeardBy{r.Name, true, m.now})
 		m.Handle(m.now, Received{r.Name, State{Life: 1, Number: 1, Records: []Record{r}}})

@@ -116,6 +116,28 @@ type Weight struct {
 	// MinNodes is the number of healthy nodes below which health is ignored; at least 1. Where nodes
 	// differ, the highest counts.
 	MinNodes int
+	Whole    Whole // of a domain that one node has as a whole
+}
+
+// Whole says which node gets a domain of which one has all buckets: the one that was chosen by hand,
+// if it may have any; else the one of the highest priority; of several those the one that rendezvous
+// hashing of the domain's name names.
+type Whole struct {
+	Is       bool // else the buckets of the domain are spread
+	Priority int  // 0..MaxPriority
+	// Stay lets the node that has the domain keep it when one that would go before it comes.
+	Stay   bool
+	Choice Choice
+}
+
+// MaxPriority is the highest of Whole.Priority.
+const MaxPriority = 255
+
+// A Choice is a decision that a node, or none in particular, shall have a domain. Of all that are
+// known the one with the highest number counts.
+type Choice struct {
+	Number uint64 // 0: nothing was ever decided
+	Node   string // "" takes back what was decided before
 }
 
 // Actions is what the driver must do, in this order: apply Changed to the kernel, then Lease, and

@@ -219,13 +219,15 @@ func (m *Machine) take(event Event) {
 
 // weigh replaces what this node wants.
 func (m *Machine) weigh(domains map[string]Weight) {
+	domains = maps.Clone(domains)
+	for name, w := range domains {
+		m.domain(name)
+		domains[name] = w.keepChoice(m.self().Weights[name])
+	}
 	if maps.Equal(m.self().Weights, domains) {
 		return
 	}
-	for name := range domains {
-		m.domain(name)
-	}
-	m.amend(func(r *Record) { r.Weights = maps.Clone(domains) })
+	m.amend(func(r *Record) { r.Weights = domains })
 }
 
 func (m *Machine) reconfigure(e Reconfigured) {

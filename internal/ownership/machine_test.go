@@ -43,7 +43,7 @@ func (c *quietCluster) add(name string, life uint64, expected []string) {
 		c.t.Fatal(err)
 	}
 	c.nodes[name] = m
-	c.tell(name, Weights{map[string]Weight{"": {1, true, 1}}})
+	c.tell(name, Weights{map[string]Weight{"": {Weight: 1, Healthy: true, MinNodes: 1}}})
 	c.tell(name, Ready{})
 }
 
@@ -141,12 +141,12 @@ func TestNodesShareHandOverAndTakeOver(t *testing.T) {
 	if shares := c.shares(); len(shares) != 3 {
 		t.Errorf("after the start: %v", shares)
 	}
-	c.tell("b", Weights{map[string]Weight{"": {0, true, 1}}})
+	c.tell("b", Weights{map[string]Weight{"": {Healthy: true, MinNodes: 1}}})
 	c.run(100 * time.Millisecond)
 	if shares := c.shares(); shares["b"] != 0 || len(shares) != 2 {
 		t.Errorf("after b was drained: %v", shares)
 	}
-	c.tell("b", Weights{map[string]Weight{"": {1, true, 1}}})
+	c.tell("b", Weights{map[string]Weight{"": {Weight: 1, Healthy: true, MinNodes: 1}}})
 	c.run(100 * time.Millisecond)
 	if shares := c.shares(); len(shares) != 3 {
 		t.Errorf("after b was undrained: %v", shares)
@@ -184,7 +184,7 @@ func TestARestartWithLeaveChangesNoOwner(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.nodes["b"], c.stopped["b"] = restored, false
-	c.tell("b", Weights{map[string]Weight{"": {1, true, 1}}})
+	c.tell("b", Weights{map[string]Weight{"": {Weight: 1, Healthy: true, MinNodes: 1}}})
 	c.tell("b", Ready{})
 	c.run(time.Second)
 	if after := c.shares(); !maps.Equal(before, after) {
@@ -200,7 +200,7 @@ func TestDatagramsStayWhereTheirFlowsAre(t *testing.T) {
 	defer c.dump()
 	c.run(300 * time.Millisecond)
 	own := c.nodes["b"].Table("").owned()
-	c.tell("b", Weights{map[string]Weight{"": {0, true, 1}}})
+	c.tell("b", Weights{map[string]Weight{"": {Healthy: true, MinNodes: 1}}})
 	c.run(100 * time.Millisecond)
 	want := func(when string, noted, kept, away Set) {
 		t.Helper()
@@ -235,7 +235,7 @@ func TestOneNodeDecidesAboutDatagramsWhileBucketsMove(t *testing.T) {
 		c.hasty = i >= 5
 		before := c.deciders()
 		for name, w := range weights {
-			c.tell(name, Weights{map[string]Weight{"": {w, true, 1}}})
+			c.tell(name, Weights{map[string]Weight{"": {Weight: w, Healthy: true, MinNodes: 1}}})
 		}
 		for range 100 {
 			c.run(time.Millisecond)
@@ -292,7 +292,7 @@ func TestWhatAnotherLifeSaidDoesNotCount(t *testing.T) {
 	for _, broken := range []rule{ruleNone, ruleLives} {
 		m := settledMachine(t, 3)
 		m.broken = broken
-		m.Handle(m.now, Weights{map[string]Weight{"": {0, true, 1}}})
+		m.Handle(m.now, Weights{map[string]Weight{"": {Healthy: true, MinNodes: 1}}})
 		for _, name := range m.others() {
 			m.Handle(m.now, Received{name, State{Life: 1, Number: m.number(), Knowledge: m.fingerprint}})
 		}

@@ -16,6 +16,7 @@ func (m *Machine) moveBuckets() {
 	m.stir = false
 	m.offer()
 	m.claim()
+	m.stay()
 	m.settle()
 }
 

@@ -113,6 +113,7 @@ func (m *Machine) eligible(domain string, living []*Record) []rendezvous.Node {
 			nodes[i].Weight = w.Weight
 		}
 	}
+	m.makeWhole(domain, living, nodes)
 	return nodes
 }
 

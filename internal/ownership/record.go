@@ -75,8 +75,11 @@ func (r *Record) appendSigned(b []byte) []byte {
 		w := r.Weights[domain]
 		b = appendString(b, domain)
 		b = binary.AppendUvarint(b, uint64(w.Weight))
-		b = append(b, flag(w.Healthy))
+		b = append(b, flag(w.Healthy)|flag(w.Whole.Is)<<1)
 		b = binary.AppendUvarint(b, uint64(w.MinNodes))
+		if w.Whole.Is {
+			b = w.Whole.append(b)
+		}
 	}
 	return appendBytes(b, r.Meta)
 }

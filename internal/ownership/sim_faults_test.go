@@ -163,6 +163,10 @@ func (w *world) restart(n *node, d time.Duration) {
 func (n *node) rewish() {
 	w := n.w
 	d := w.rand.IntN(len(n.wish))
+	if w.isWhole(d) && w.chance(0.6) {
+		w.choose(n, d)
+		return
+	}
 	switch w.rand.IntN(3) {
 	case 0:
 		others := slices.ContainsFunc(w.nodes, func(other *node) bool { return other != n && other.counts(d) })
@@ -405,7 +409,7 @@ func (w *world) ensureWanted() {
 // plan makes changes as an operator would, one after the other: no client may notice them.
 func (w *world) plan() {
 	for range 1 + w.rand.IntN(4) {
-		before := make([][]int, len(w.traits.domains))
+		before, choice := make([][]int, len(w.traits.domains)), w.choice
 		w.watch = make([][]*watched, len(w.traits.domains))
 		for d := range w.traits.domains {
 			before[d] = w.owners(d)
@@ -423,6 +427,7 @@ func (w *world) plan() {
 		w.settle()
 		w.calm = false
 		for d := range w.traits.domains {
+			w.checkStay(d, before[d][0], choice)
 			for b, owner := range w.owners(d) {
 				if moves := w.watch[d][b].moves; (moves > 0) != (owner != before[d][b]) {
 					w.fail("bucket %d of domain %d moved %d times from %d to %d", b, d, moves, before[d][b], owner)

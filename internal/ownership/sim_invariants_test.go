@@ -23,6 +23,7 @@ type watched struct {
 func (w *world) check() {
 	w.net.checkSplit()
 	for d := range w.traits.domains {
+		w.checkWhole(d)
 		for b := range w.traits.buckets {
 			w.checkBucket(d, b)
 		}
@@ -168,8 +169,14 @@ func (w *world) owners(domain int) []int {
 			index = append(index, i)
 		}
 	}
-	table := w.tables.table(nil, candidates)
 	owners := make([]int, w.traits.buckets)
+	if w.isWhole(domain) && len(candidates) > 0 {
+		for b := range owners {
+			owners[b] = w.ownerOfWhole(domain, index)
+		}
+		return owners
+	}
+	table := w.tables.table(nil, candidates)
 	for b := range owners {
 		if table.Owners[b] == lb.NoNode {
 			w.fail("nobody may have bucket %d of domain %d", b, domain)

@@ -37,8 +37,12 @@ func newNode(w *world, index int) *node {
 	if w.traits.clocks {
 		n.rate = w.rand.Int64N(20001) - 10000
 	}
-	for range w.traits.domains {
-		n.wish = append(n.wish, Weight{100, true, 1})
+	for d := range w.traits.domains {
+		wish := Weight{Weight: 100, Healthy: true, MinNodes: 1}
+		if w.isWhole(d) {
+			wish.Whole = Whole{Is: true, Priority: w.rand.IntN(3), Stay: w.traits.stay}
+		}
+		n.wish = append(n.wish, wish)
 	}
 	return n
 }

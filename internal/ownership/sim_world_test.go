@@ -34,6 +34,7 @@ type world struct {
 	split    bool // see network.checkSplit
 	settling time.Duration
 	watch    [][]*watched // in calm: by domain and bucket
+	choice   Choice       // of the domain that goes as a whole, by hand
 }
 
 // traits are what a world is like, besides what happens in it.
@@ -51,6 +52,8 @@ type traits struct {
 	lagging        bool // the kernel is told later, by a worker
 	clocks         bool // rates differ by up to 1 %
 	grace          bool // heartbeats forgive silence after a pause of the listener
+	whole          bool // the last domain goes to one node, as a whole, ...
+	stay           bool // which keeps it when a better one comes
 }
 
 // What can go wrong most of the time.
@@ -61,8 +64,8 @@ const (
 )
 
 func (t traits) String() string {
-	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, apart %v, mostly %d, loss %.2f, twice %.2f, slow %v %.2f %v, lagging %v, clocks %v, grace %v",
-		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.apart, t.mostly, t.loss, t.twice, t.slow, t.late, t.lateness, t.lagging, t.clocks, t.grace)
+	return fmt.Sprintf("%d nodes, %d buckets of %d domains, %v, cuts %v, apart %v, mostly %d, loss %.2f, twice %.2f, slow %v %.2f %v, lagging %v, clocks %v, grace %v, whole %v, stay %v",
+		t.nodes, t.buckets, len(t.domains), t.policy, t.cuts, t.apart, t.mostly, t.loss, t.twice, t.slow, t.late, t.lateness, t.lagging, t.clocks, t.grace, t.whole, t.stay)
 }
 
 // The times are longer than in production, so that more happens between two heartbeats.

@@ -209,7 +209,7 @@ func (r *reader) record() Record {
 			record.Weights = make(map[string]Weight)
 		}
 		domain := r.string()
-		record.Weights[domain] = Weight{r.uvarint(lb.MaxWeight), r.bool(), r.uvarint(lb.MaxNodes)}
+		record.Weights[domain] = r.weight()
 	}
 	record.Meta = r.bytes(MaxMeta)
 	record.Dead = r.bool()
@@ -218,6 +218,28 @@ func (r *reader) record() Record {
 		r.fail(errors.New("malformed record"))
 	}
 	return record
+}
+
+// weight reads what appendSigned writes. A domain that is spread is written as it was before there were
+// others.
+func (r *reader) weight() Weight {
+	w := Weight{Weight: r.uvarint(lb.MaxWeight)}
+	flags := r.byte()
+	w.Healthy, w.MinNodes = flags&1 != 0, r.uvarint(lb.MaxNodes)
+	if flags > 3 {
+		r.fail(errors.New("malformed weight"))
+	}
+	if flags&2 != 0 {
+		w.Whole = Whole{Is: true, Priority: r.uvarint(MaxPriority), Stay: r.bool(), Choice: Choice{r.uint64(), r.string()}}
+	}
+	return w
+}
+
+func (w Whole) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(w.Priority))
+	b = append(b, flag(w.Stay))
+	b = binary.AppendUvarint(b, w.Choice.Number)
+	return appendString(b, w.Choice.Node)
 }
 
 func (r *reader) maybe(life uint64) Maybe { return Maybe{life, r.uint64(), r.parts(), r.parts()} }

@@ -29,7 +29,7 @@ func oneOfEach() []Message {
 	record := Record{
 		Name: "n1", Life: 1 << 60, Version: 3, Dead: true, Stage: StageMember, Waiting: true, Leaving: true,
 		Lineage: Lineage{9, "n2"}, Config: 0xfedcba9876543210, Meta: []byte{1, 2}, Signature: []byte{3, 4},
-		Weights: map[string]Weight{"": {100, true, 1}, "web": {lb.MaxWeight, false, 2}},
+		Weights: map[string]Weight{"": {Weight: 100, Healthy: true, MinNodes: 1}, "web": {lb.MaxWeight, false, 2, Whole{true, 7, true, Choice{1 << 60, "n2"}}}},
 	}
 	return []Message{
 		State{11, 12, 13, Side{3, Lineage{9, "n2"}, "n1"}, []Record{record, {Name: "n2", Life: 1}}, []Leaves{{"n3", 1, 2, time.Second}}},
