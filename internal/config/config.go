@@ -43,6 +43,15 @@ type VIP struct {
 	Other     lb.OtherTraffic
 }
 
+// VIPsByAddress finds the VIPs that services name.
+func (c *Config) VIPsByAddress() map[netip.Addr]*VIP {
+	vips := make(map[netip.Addr]*VIP, len(c.VIPs))
+	for i := range c.VIPs {
+		vips[c.VIPs[i].Address] = &c.VIPs[i]
+	}
+	return vips
+}
+
 // A Service is one or more VIPs, a protocol and ports.
 type Service struct {
 	Name     string

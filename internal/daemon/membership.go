@@ -96,16 +96,6 @@ func machineConfig(cfg *config.Config, local config.Node) ownership.Config {
 	return c
 }
 
-func minNodes(cfg *config.Config) map[string]int {
-	least := make(map[string]int)
-	for i := range cfg.Services {
-		if s := &cfg.Services[i]; len(s.Checks) > 0 {
-			least[desired.Domain(s)] = s.MinNodes
-		}
-	}
-	return least
-}
-
 func peersOf(cfg *config.Config) func() []netip.AddrPort {
 	var peers []netip.AddrPort
 	for _, n := range cfg.Nodes {
@@ -151,17 +141,22 @@ func (p *planner) wishes() member.Wishes { return wishesOf(p.cfg, p.checks.Healt
 func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool) member.Wishes {
 	w := member.Wishes{
 		Weight: localNode(cfg).Weight, Seed: cfg.Seed, Ready: ready,
-		Domains: map[string]health.Service{desired.VIPDomain: {}}, MinNodes: minNodes(cfg),
+		Domains: make(map[string]health.Service), MinNodes: make(map[string]int),
 	}
+	for _, domain := range desired.Domains(cfg) {
+		w.Domains[domain] = health.Service{}
+	}
+	vips := cfg.VIPsByAddress()
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		domain := desired.Domain(s)
-		w.Domains[domain] = health.Service{}
-		if len(s.Checks) > 0 {
-			w.Domains[domain] = checked[s.Name]
-		}
 		for _, vip := range s.VIPs {
-			w.Places = append(w.Places, member.Place{VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Domain: domain})
+			domain := desired.Domain(vips[vip], s)
+			if _, agreed := w.Domains[domain]; agreed && s.Forward == lb.ForwardLocal && len(s.Checks) > 0 {
+				w.Domains[domain], w.MinNodes[domain] = checked[s.Name], s.MinNodes
+			}
+			if s.Forward == lb.ForwardLocal { // what goes to backends has no sockets here
+				w.Places = append(w.Places, member.Place{VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Domain: domain})
+			}
 		}
 	}
 	// What no service names follows the VIP's own table, and its connections are to be kept as well.
@@ -169,7 +164,7 @@ func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool)
 		if v := &cfg.VIPs[i]; v.Other == lb.OtherPass {
 			w.Places = append(w.Places, member.Place{
 				VIP: v.Address, Protocol: lb.ProtocolAny, Ports: []lb.PortRange{lb.AllPorts},
-				Hash: lb.HashSource, Domain: desired.VIPDomain,
+				Hash: lb.HashSource, Domain: desired.Domain(v, nil),
 			})
 		}
 	}

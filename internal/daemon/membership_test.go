@@ -128,6 +128,27 @@ func TestWhatANodeWantsFollowsItsConfigurationAndItsChecks(t *testing.T) {
 	}
 }
 
+// What goes to backends has no sockets on this node, and checks of backends say nothing of it. What
+// others bring is no matter of the cluster, but its connections count while the node is drained.
+func TestANodeWantsNothingForWhatItSendsOn(t *testing.T) {
+	cfg := sample()
+	cfg.VIPs[0].Announce = lb.AnnounceNone
+	cfg.Services[0].Forward = lb.ForwardDR
+	got := wishesOf(cfg, map[string]health.Service{"web": {Checks: map[string]health.State{"http": health.Down}}}, true)
+	port := []lb.PortRange{{First: 53, Last: 53}}
+	want := member.Wishes{
+		Weight: 5, Seed: [32]byte{7}, Ready: true,
+		Domains: map[string]health.Service{"": {}, "nodes": {}}, MinNodes: map[string]int{},
+		Places: []member.Place{
+			{VIP: vip4, Protocol: lb.ProtocolUDP, Ports: port, Hash: lb.HashSource, Domain: "own"},
+			{VIP: vip4, Protocol: lb.ProtocolAny, Ports: []lb.PortRange{lb.AllPorts}, Hash: lb.HashSource, Domain: "own"},
+		},
+	}
+	if diff := cmp.Diff(want, got, comparable); diff != "" {
+		t.Errorf("wishes (-want +got):\n%s", diff)
+	}
+}
+
 func TestTheMachineIsMadeForTheConfiguration(t *testing.T) {
 	cfg := sample()
 	want := ownership.DefaultConfig("n2")

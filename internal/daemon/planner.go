@@ -183,12 +183,12 @@ func (p *planner) apply(ctx context.Context) error {
 // build returns the state that follows from the inputs; nil when there is no agreement yet.
 func (p *planner) build() (*lb.State, error) {
 	if p.member == nil {
-		return p.builder.Build(p.cfg, nil, nil)
+		return p.builder.Build(p.cfg, nil, nil, nil)
 	}
 	if p.agreed == nil {
 		return nil, nil
 	}
-	return desired.Agreed(p.cfg, p.agreed)
+	return desired.Agreed(p.cfg, p.agreed, nil)
 }
 
 func (p *planner) applied(state *lb.State, err error) error {

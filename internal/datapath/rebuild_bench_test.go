@@ -19,7 +19,7 @@ func BenchmarkOneNodeLeavesAndReturns(b *testing.B) {
 	const nodes, services = 32, 100
 	cfg, health := largeCluster(b, nodes, services)
 	var builder desired.Builder
-	full, err := builder.Build(cfg, nil, health)
+	full, err := builder.Build(cfg, nil, health, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func BenchmarkOneNodeLeavesAndReturns(b *testing.B) {
 	for b.Loop() {
 		for i := range members {
 			start := time.Now()
-			after, err := builder.Build(cfg, members[i], health)
+			after, err := builder.Build(cfg, members[i], health, nil)
 			if err != nil {
 				b.Fatal(err)
 			}

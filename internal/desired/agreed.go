@@ -17,32 +17,45 @@ type Agreement struct {
 // service names.
 const VIPDomain = ""
 
-// Domain names the table that a service's flows follow. Services that are checked have one of their
-// own, all others share one.
-func Domain(s *config.Service) string {
-	if len(s.Checks) == 0 {
+// OwnDomain is the domain of VIPs whose packets somebody else brings: each node has all buckets to
+// itself, and the cluster has nothing to agree on.
+const OwnDomain = "own"
+
+// Domain names the table that a service's flows follow at a VIP; without a service, that of the VIP as
+// such. Services whose nodes are checked have one of their own, all others share one.
+func Domain(v *config.VIP, s *config.Service) string {
+	switch {
+	case v.Announce == lb.AnnounceNone:
+		return OwnDomain
+	case s == nil:
+		return VIPDomain
+	case len(s.Checks) == 0 || s.Forward != lb.ForwardLocal: // those are checks of backends
 		return "nodes"
 	}
 	return "service " + s.Name
 }
 
-// Domains lists the domains of a configuration, sorted.
+// Domains lists the domains that the nodes of a configuration agree on, sorted. VIPDomain is always one
+// of them: it also says who is alive.
 func Domains(cfg *config.Config) []string {
 	list := []string{VIPDomain}
+	at := cfg.VIPsByAddress()
 	for i := range cfg.Services {
-		list = append(list, Domain(&cfg.Services[i]))
+		for _, vip := range cfg.Services[i].VIPs {
+			list = append(list, Domain(at[vip], &cfg.Services[i]))
+		}
 	}
 	slices.Sort(list)
-	return slices.Compact(list)
+	return slices.DeleteFunc(slices.Compact(list), func(domain string) bool { return domain == OwnDomain })
 }
 
 // Agreed returns the State of a node whose cluster decides who owns what. A domain without a table
 // has no owners yet: its flows are dropped.
-func Agreed(cfg *config.Config, agreed *Agreement) (*lb.State, error) {
+func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, error) {
 	state := &lb.State{
 		Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops, Nodes: agreed.Nodes,
 	}
-	if err := services(state, cfg, vips(state, cfg)); err != nil {
+	if err := services(state, cfg, targets); err != nil {
 		return nil, err
 	}
 	places := make(map[string]int)
@@ -51,23 +64,33 @@ func Agreed(cfg *config.Config, agreed *Agreement) (*lb.State, error) {
 		if !ok {
 			i = len(state.Tables)
 			places[domain] = i
-			table := agreed.Tables[domain]
-			if table == nil {
-				table = &lb.Table{Owners: slices.Repeat([]int16{lb.NoNode}, lb.Buckets)}
-			}
-			state.Tables = append(state.Tables, table)
+			state.Tables = append(state.Tables, agreed.table(domain))
 		}
 		return i
 	}
+	at := cfg.VIPsByAddress()
 	for i := range state.VIPs {
-		state.VIPs[i].Table = place(VIPDomain)
+		state.VIPs[i].Table = place(Domain(at[state.VIPs[i].Addr], nil))
 	}
-	domains := make(map[string]string, len(cfg.Services))
+	byName := make(map[string]*config.Service, len(cfg.Services))
 	for i := range cfg.Services {
-		domains[cfg.Services[i].Name] = Domain(&cfg.Services[i])
+		byName[cfg.Services[i].Name] = &cfg.Services[i]
 	}
 	for i := range state.Services {
-		state.Services[i].Table = place(domains[state.Services[i].Name])
+		s := &state.Services[i]
+		s.Table = place(Domain(at[state.VIPs[s.VIP].Addr], byName[s.Name]))
 	}
 	return state, nil
+}
+
+// table is that of a domain; without one, nobody owns anything.
+func (a *Agreement) table(domain string) *lb.Table {
+	owner := int16(lb.NoNode)
+	if domain == OwnDomain {
+		owner = int16(slices.IndexFunc(a.Nodes, func(n lb.Node) bool { return n.Local })) // -1 is lb.NoNode
+	}
+	if table := a.Tables[domain]; table != nil {
+		return table
+	}
+	return &lb.Table{Owners: slices.Repeat([]int16{owner}, lb.Buckets)}
 }

@@ -31,6 +31,16 @@ type Health map[string]map[string]Unhealthy
 // Unhealthy is the state of a service that gets no new flows on a node.
 type Unhealthy struct{}
 
+// Targets says what the services that forward send to, by the name of the service. One that is not in
+// it, or whose Choice is nil, sends nothing anywhere.
+type Targets map[string]Target
+
+// A Target is the backends of a service and which flows go to which. All VIPs of the service share it.
+type Target struct {
+	Backends []lb.Backend
+	Choice   *lb.Choice
+}
+
 // A Builder builds one State after another and computes only what changed between them. The zero
 // value is ready. It is not safe for concurrent use.
 type Builder struct {
@@ -39,7 +49,7 @@ type Builder struct {
 }
 
 // Build returns the State that follows from the inputs. The configuration is valid.
-func (b *Builder) Build(cfg *config.Config, members Members, health Health) (*lb.State, error) {
+func (b *Builder) Build(cfg *config.Config, members Members, health Health, targets Targets) (*lb.State, error) {
 	if b.tables == nil {
 		b.tables = rendezvous.NewBuilder()
 	}
@@ -48,8 +58,7 @@ func (b *Builder) Build(cfg *config.Config, members Members, health Health) (*lb
 	if state.Nodes, err = nodes(cfg, members); err != nil {
 		return nil, err
 	}
-	index := vips(state, cfg)
-	if err := services(state, cfg, index); err != nil {
+	if err := services(state, cfg, targets); err != nil {
 		return nil, err
 	}
 	b.assign(state, members, health)
@@ -98,7 +107,7 @@ func vips(state *lb.State, cfg *config.Config) map[netip.Addr]int {
 			Group:     lb.Group(v.MACForm, v.Address),
 			Other:     v.Other,
 		}
-		if v.MACForm != lb.MACExplicit {
+		if v.MACForm != lb.MACExplicit { // nil for lb.MACOwn
 			vip.MAC = lb.SharedMAC(v.MACForm, v.Address)
 		}
 		state.VIPs = append(state.VIPs, vip)
@@ -111,17 +120,20 @@ func vips(state *lb.State, cfg *config.Config) map[netip.Addr]int {
 	return index
 }
 
-// services makes one of each service and VIP.
-func services(state *lb.State, cfg *config.Config, vips map[netip.Addr]int) error {
+// services fills in the VIPs, and makes one of each service and VIP.
+func services(state *lb.State, cfg *config.Config, targets Targets) error {
+	index := vips(state, cfg)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
+		target := targets[s.Name]
 		for _, addr := range s.VIPs {
-			vip, ok := vips[addr]
+			vip, ok := index[addr]
 			if !ok {
 				return fmt.Errorf("service %s: %s is no VIP", s.Name, addr)
 			}
 			state.Services = append(state.Services, lb.Service{
 				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
+				Encap: s.Encap, Scheduler: s.Scheduler, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice,
 			})
 		}
 	}

@@ -42,7 +42,7 @@ func parse(t *testing.T) *config.Config {
 
 func build(t testing.TB, b *Builder, cfg *config.Config, members Members, health Health) *lb.State {
 	t.Helper()
-	state, err := b.Build(cfg, members, health)
+	state, err := b.Build(cfg, members, health, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +186,7 @@ func TestWhatCannotBeAStateIsRefused(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			cfg := parse(t)
 			test.change(cfg)
-			if _, err := (&Builder{}).Build(cfg, test.members, nil); err == nil || err.Error() != test.want {
+			if _, err := (&Builder{}).Build(cfg, test.members, nil, nil); err == nil || err.Error() != test.want {
 				t.Errorf("got %v, want %s", err, test.want)
 			}
 		})

@@ -38,10 +38,13 @@ func (b *Builder) assign(state *lb.State, members Members, health Health) {
 		places:  make(map[string]int),
 		users:   make(map[user]int),
 	}
-	answering := answering(state.Nodes, members)
+	answering, own := answering(state.Nodes, members), own(state.Nodes)
 	for i := range state.VIPs {
-		v := &state.VIPs[i]
-		v.Table = p.table(user{"", v.Addr}, answering)
+		v, weights := &state.VIPs[i], answering
+		if v.Announce == lb.AnnounceNone {
+			weights = own
+		}
+		v.Table = p.table(user{"", v.Addr}, weights)
 	}
 	sick := make([]map[string]Unhealthy, len(state.Nodes))
 	for i := range state.Nodes {
@@ -55,6 +58,9 @@ func (b *Builder) assign(state *lb.State, members Members, health Health) {
 			if _, ok := sick[j][s.Name]; ok {
 				serving[j] = 0
 			}
+		}
+		if state.VIPs[s.VIP].Announce == lb.AnnounceNone {
+			copy(serving, own)
 		}
 		s.Table = p.table(user{s.Name, state.VIPs[s.VIP].Addr}, serving)
 	}
@@ -76,6 +82,17 @@ func answering(nodes []lb.Node, members Members) []int {
 	}
 	for i := range nodes {
 		if total == 0 && !members[nodes[i].Name].Down {
+			weights[i] = 1
+		}
+	}
+	return weights
+}
+
+// own returns the weights of VIPs whose packets somebody else brings: what comes here is this node's.
+func own(nodes []lb.Node) []int {
+	weights := make([]int, len(nodes))
+	for i := range nodes {
+		if nodes[i].Local {
 			weights[i] = 1
 		}
 	}
