@@ -26,6 +26,7 @@ var layers = map[string]int{
 	"internal/ownership":  1,
 	"internal/balance":    1,
 	"internal/health":     1,
+	"internal/announce":   2,
 	"internal/datapath":   2,
 	"internal/netconf":    2,
 	"internal/netmon":     2,
