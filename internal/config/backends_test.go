@@ -112,3 +112,31 @@ func TestTheFingerprintIsOfWhatDirectorsShare(t *testing.T) {
 		}
 	}
 }
+
+func TestAVIPThatOneNodeHasIsReadWhole(t *testing.T) {
+	src := strings.Replace(before, "interface: eth0\n", "  membership: {insecure: true}\ninterface: eth0\n", 1)
+	src = strings.Replace(src, "{address: 192.0.2.80}", "{address: 192.0.2.80, announce: failover, mac: 00:00:5e:00:01:50, prefer: [n2, vm], preempt: false}", 1)
+	c := parsed(t, strings.Replace(src, "other: drop", "announce: failover", 1))
+	want := []VIP{
+		{
+			Address: netip.MustParseAddr("192.0.2.80"), Interface: "eth0", Announce: lb.AnnounceFailover,
+			MACForm: lb.MACExplicit, MAC: []byte{0, 0, 0x5e, 0, 1, 0x50}, Prefer: []string{"n2", "vm"},
+		},
+		{Address: netip.MustParseAddr("192.0.2.81"), Interface: "eth0", Announce: lb.AnnounceFailover, MACForm: lb.MACOwn, Preempt: true},
+	}
+	if diff := cmp.Diff(want, c.VIPs, compare); diff != "" {
+		t.Error(diff)
+	}
+	again := parsed(t, string(c.YAML()))
+	if diff := cmp.Diff(c, again, compare); diff != "" {
+		t.Errorf("the effective configuration differs: %s", diff)
+	}
+	again.VIPs[0].Prefer, again.VIPs[1].Preempt = nil, false
+	changes := []Change{
+		{"vips[192.0.2.80].prefer", `["n2", "vm"]`, ""},
+		{"vips[192.0.2.81].preempt", "true", "false"},
+	}
+	if diff := cmp.Diff(changes, Diff(c, again)); diff != "" {
+		t.Error(diff)
+	}
+}

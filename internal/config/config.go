@@ -41,6 +41,11 @@ type VIP struct {
 	MACForm   lb.MACForm
 	MAC       net.HardwareAddr // of lb.MACExplicit only
 	Other     lb.OtherTraffic
+
+	// Of lb.AnnounceFailover:
+
+	Prefer  []string // names of nodes: the first that is up has the VIP; none of them up: any other
+	Preempt bool     // one that comes back takes the VIP from those behind it
 }
 
 // VIPsByAddress finds the VIPs that services name.

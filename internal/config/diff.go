@@ -73,6 +73,7 @@ func (c *Config) leaves() map[string]string {
 		m[path+"announce"] = v.Announce.String()
 		m[path+"mac"] = v.macText()
 		m[path+"other"] = v.Other.String()
+		leavesOf(m, path, v.ofFailover())
 	}
 	for _, s := range c.Services {
 		path := "services[" + s.Name + "]."

@@ -20,7 +20,7 @@ type reader struct {
 	// partial says that some VIP could not be read. Whether one that a service names exists is
 	// not known then.
 	partial bool
-	// toldStatic says that nothing more is to be said about checks without membership.
+	// toldStatic says that nothing more is to be said about what has no use without membership.
 	toldStatic bool
 	servers    int                       // backends, of all services
 	patterns   map[string]*regexp.Regexp // by their text

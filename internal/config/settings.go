@@ -131,6 +131,14 @@ func (s StatusRange) String() string {
 	return fmt.Sprintf("%d-%d", s.First, s.Last)
 }
 
+// ofFailover are those of VIPs that one node has.
+func (v *VIP) ofFailover() []setting {
+	if v.Announce != lb.AnnounceFailover {
+		return nil
+	}
+	return given([]setting{{"prefer", inline(v.Prefer, verbatim)}, {"preempt", strconv.FormatBool(v.Preempt)}})
+}
+
 // ofHealth are the settings that count in clusters with membership only.
 func (s *Service) ofHealth() []setting {
 	list := []setting{{"min-nodes", strconv.Itoa(s.MinNodes)}, {"udp-idle", durationText(s.UDPIdle)}}

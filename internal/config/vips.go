@@ -22,7 +22,7 @@ func (r *reader) vips(c *Config, v, common value) {
 	}
 	seen := make(map[netip.Addr]bool)
 	for _, item := range items {
-		f, ok := r.fields(item, "address", "interface", "announce", "mac", "other")
+		f, ok := r.fields(item, "address", "interface", "announce", "mac", "prefer", "preempt", "other")
 		if !ok {
 			r.partial = true
 			continue
@@ -36,13 +36,7 @@ func (r *reader) vips(c *Config, v, common value) {
 		} else if !common.given() {
 			r.fail(at(f["interface"], item), "give it here, or once at the top", "missing")
 		}
-		multicast, none := lb.AnnounceMulticast.String(), lb.AnnounceNone.String()
-		if r.word(f["announce"], multicast, multicast, none) == none {
-			vip.Announce = lb.AnnounceNone
-			r.ownMAC(&vip, f["mac"])
-		} else {
-			r.sharedMAC(c, &vip, f["mac"])
-		}
+		r.announce(c, &vip, f)
 		if r.word(f["other"], "pass", "pass", "drop") == "drop" {
 			vip.Other = lb.OtherDrop
 		}
@@ -70,16 +64,63 @@ func (r *reader) newVIP(c *Config, address netip.Addr, at value, seen map[netip.
 	}
 }
 
-// ownMAC is for VIPs whose packets come to the MAC of each node.
-func (r *reader) ownMAC(vip *VIP, v value) {
-	vip.MACForm = lb.MACOwn
-	if s, ok := r.text(v); ok && s != lb.MACOwn.String() {
-		r.fail(v, "leave it out", "with announce %q, no MAC is shared", vip.Announce.String())
+// announce reads how packets get to the nodes, and what belongs to that.
+func (r *reader) announce(c *Config, vip *VIP, f map[string]value) {
+	multicast, failover, none := lb.AnnounceMulticast.String(), lb.AnnounceFailover.String(), lb.AnnounceNone.String()
+	switch word := r.word(f["announce"], multicast, multicast, failover, none); {
+	case r.wrong(f["announce"]):
+		return // what else belongs to it is not known
+	case word == none:
+		vip.Announce = lb.AnnounceNone
+		r.sharedMAC(c, vip, f["mac"], lb.MACOwn)
+	case word == failover:
+		vip.Announce = lb.AnnounceFailover
+		r.sharedMAC(c, vip, f["mac"], lb.MACOwn)
+		r.failover(c, vip, f)
+		return
+	default:
+		r.sharedMAC(c, vip, f["mac"], lb.MACMulticast, lb.MACGroup, lb.MACUnicast)
+	}
+	for _, key := range []string{"prefer", "preempt"} {
+		if f[key].given() {
+			r.fail(f[key], "", "a VIP with announce %q has no such key", vip.Announce.String())
+		}
 	}
 }
 
-func (r *reader) sharedMAC(c *Config, vip *VIP, v value) {
-	forms := []lb.MACForm{lb.MACMulticast, lb.MACGroup, lb.MACUnicast}
+// failover reads which node has the VIP. Without membership, none would notice that another is gone.
+func (r *reader) failover(c *Config, vip *VIP, f map[string]value) {
+	if c.Membership == nil && !r.toldStatic {
+		r.toldStatic = true
+		r.fail(f["announce"], "add cluster.membership", "the nodes of this file are always up, so that none can take the place of another")
+	}
+	vip.Preempt = r.boolean(f["preempt"], true)
+	known := make([]string, len(c.Nodes))
+	for i := range c.Nodes {
+		known[i] = c.Nodes[i].Name
+	}
+	items, ok := r.items(f["prefer"], true)
+	if ok && f["prefer"].given() && len(items) == 0 {
+		r.fail(f["prefer"], "", "names no node")
+	}
+	for _, item := range items {
+		name, ok := r.required(item)
+		switch {
+		case !ok:
+		case !slices.Contains(known, name):
+			r.fail(item, r.suggest(name, known), "%q is not one of cluster.nodes", name)
+		case slices.Contains(vip.Prefer, name):
+			r.fail(item, "", "%q is given twice", name)
+		default:
+			vip.Prefer = append(vip.Prefer, name)
+		}
+	}
+}
+
+// sharedMAC reads one of the forms, of which the first is the default, or a MAC where nodes can share
+// one.
+func (r *reader) sharedMAC(c *Config, vip *VIP, v value, forms ...lb.MACForm) {
+	vip.MACForm = forms[0]
 	s, ok := r.text(v)
 	if !ok {
 		return
@@ -92,6 +133,10 @@ func (r *reader) sharedMAC(c *Config, vip *VIP, v value) {
 			return
 		}
 	}
+	if vip.Announce == lb.AnnounceNone {
+		r.fail(v, "leave it out", "with announce %q, no MAC is shared", vip.Announce.String())
+		return
+	}
 	if !strings.ContainsAny(s, ":-.") {
 		r.fail(v, r.suggest(s, words), "%q is not one of %s, or a MAC", s, strings.Join(words, ", "))
 		return
@@ -99,6 +144,10 @@ func (r *reader) sharedMAC(c *Config, vip *VIP, v value) {
 	vip.MACForm, vip.MAC = lb.MACExplicit, r.mac(v)
 	m := vip.MAC
 	if m == nil {
+		return
+	}
+	if vip.Announce == lb.AnnounceFailover && m[0]&1 != 0 {
+		r.fail(v, "", "%s is the MAC of a group; with announce %q, it is one machine's at a time", m, vip.Announce.String())
 		return
 	}
 	if m[0] == 0x33 && m[1] == 0x33 || m[0] == 1 && m[1] == 0 && m[2] == 0x5e {

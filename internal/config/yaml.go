@@ -30,6 +30,7 @@ func (c *Config) YAML() []byte {
 	for _, v := range c.VIPs {
 		fmt.Fprintf(&b, "  - address: %q\n    interface: %q\n    announce: %s\n    mac: %s\n    other: %s\n",
 			v.Address, v.Interface, v.Announce, v.macText(), v.Other)
+		block(&b, "    ", "    ", v.ofFailover())
 	}
 	section(&b, "services", len(c.Services))
 	for _, s := range c.Services {

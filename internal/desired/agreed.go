@@ -22,11 +22,14 @@ const VIPDomain = ""
 const OwnDomain = "own"
 
 // Domain names the table that a service's flows follow at a VIP; without a service, that of the VIP as
-// such. Services whose nodes are checked have one of their own, all others share one.
+// such. Services whose nodes are checked have one of their own, all others share one. A VIP that one
+// node has as a whole shares nothing with others.
 func Domain(v *config.VIP, s *config.Service) string {
 	switch {
 	case v.Announce == lb.AnnounceNone:
 		return OwnDomain
+	case v.Announce == lb.AnnounceFailover:
+		return "vip " + v.Address.String()
 	case s == nil:
 		return VIPDomain
 	case len(s.Checks) == 0 || s.Forward != lb.ForwardLocal: // those are checks of backends
@@ -39,6 +42,9 @@ func Domain(v *config.VIP, s *config.Service) string {
 // of them: it also says who is alive.
 func Domains(cfg *config.Config) []string {
 	list := []string{VIPDomain}
+	for i := range cfg.VIPs {
+		list = append(list, Domain(&cfg.VIPs[i], nil))
+	}
 	at := cfg.VIPsByAddress()
 	for i := range cfg.Services {
 		for _, vip := range cfg.Services[i].VIPs {

@@ -107,4 +107,8 @@ func TestTheClusterAgreesOnlyOnWhatItsNodesShare(t *testing.T) {
 	if diff := cmp.Diff([]string{VIPDomain}, Domains(cfg)); diff != "" {
 		t.Errorf("all VIPs brought by others (-want +got):\n%s", diff)
 	}
+	cfg.VIPs[1].Announce = lb.AnnounceFailover
+	if diff := cmp.Diff([]string{VIPDomain, "vip 198.51.100.80"}, Domains(cfg)); diff != "" {
+		t.Errorf("one VIP that one node has (-want +got):\n%s", diff)
+	}
 }
