@@ -57,3 +57,14 @@ func specOf(kind probe.Kind, c *config.Check) probe.Spec {
 		Ask:  c.AgentSend,
 	}
 }
+
+// nodeHealth is what the checks say about this node, by service.
+func (p *planner) nodeHealth() map[string]health.Service {
+	services := make(map[string]health.Service)
+	for about, said := range p.checks.Health() {
+		if about.Backend == "" {
+			services[about.Service] = said
+		}
+	}
+	return services
+}

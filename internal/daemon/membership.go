@@ -136,7 +136,7 @@ func nodesOf(cfg *config.Config) []lb.Node {
 }
 
 // wishes are what this node wants of the cluster now.
-func (p *planner) wishes() member.Wishes { return wishesOf(p.cfg, p.checks.Health(), p.ready) }
+func (p *planner) wishes() member.Wishes { return wishesOf(p.cfg, p.nodeHealth(), p.ready) }
 
 func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool) member.Wishes {
 	w := member.Wishes{

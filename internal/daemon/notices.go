@@ -168,7 +168,7 @@ func (p *planner) stopVIPs() {
 // services returns how this node can serve what is checked.
 func (p *planner) services() map[string]hooks.Event {
 	all := make(map[string]hooks.Event)
-	checked := p.checks.Health()
+	checked := p.nodeHealth()
 	for i := range p.cfg.Services {
 		s := &p.cfg.Services[i]
 		if len(s.Checks) == 0 {

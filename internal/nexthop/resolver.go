@@ -127,7 +127,6 @@ func (r *Resolver) follow(ctx context.Context, f *follower, watch *watch) error 
 			continue
 		case <-settled:
 			settled = nil
-			f.askAgain()
 		case <-ask.C:
 			f.askAgain()
 			continue

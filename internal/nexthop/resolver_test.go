@@ -351,7 +351,7 @@ func TestAnEntryMadeByHandIsUsedAndLeftAlone(t *testing.T) {
 	}
 }
 
-func TestAStormOfNeighboursLosesNothing(t *testing.T) {
+func TestAStormOfNeighboursHidesNothing(t *testing.T) {
 	l := newLab(t)
 	l.resolver.Set([]netip.Addr{near4, absent})
 	l.want(map[netip.Addr]nexthop.Way{near4: hop(nearMAC, own4), absent: neverAnswered})

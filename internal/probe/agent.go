@@ -17,7 +17,7 @@ const maxReply = 1024
 
 // tryAgent reads one line. A line without its end is none: what is missing may be "0%" of "100%".
 func tryAgent(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Result, error) {
-	conn, err := dial(ctx, target)
+	conn, err := dial(ctx, target, spec)
 	if err != nil {
 		return health.Result{}, err
 	}

@@ -20,9 +20,9 @@ func tryDNS(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Resu
 		return failed("record type %q is unknown", want.Type)
 	}
 	question := new(dns.Msg).SetQuestion(dns.Fqdn(want.Name), kind)
-	answer, err := ask(ctx, "udp", target, question)
+	answer, err := ask(ctx, "udp", target, spec, question)
 	if err == nil && answer.Truncated {
-		answer, err = ask(ctx, "tcp", target, question)
+		answer, err = ask(ctx, "tcp", target, spec, question)
 	}
 	if err != nil {
 		return health.Result{}, err
@@ -34,18 +34,18 @@ func tryDNS(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Resu
 	return records(answer, kind, want.Answer, rcode)
 }
 
-func ask(ctx context.Context, network string, target netip.AddrPort, question *dns.Msg) (*dns.Msg, error) {
+func ask(ctx context.Context, network string, target netip.AddrPort, spec *Spec, question *dns.Msg) (*dns.Msg, error) {
 	client := dns.Client{Net: network}
 	if deadline, ok := ctx.Deadline(); ok {
 		client.Timeout = max(1, time.Until(deadline)) // 2 s otherwise, whatever ctx says
 	}
-	conn, err := client.DialContext(ctx, target.String())
+	conn, err := spec.open(ctx, network, target)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", plain(err))
 	}
 	defer conn.Close()
 	defer bind(ctx, conn)()
-	answer, _, err := client.ExchangeWithConnContext(ctx, question, conn)
+	answer, _, err := client.ExchangeWithConnContext(ctx, question, &dns.Conn{Conn: conn})
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", network, plain(err))
 	}

@@ -63,9 +63,9 @@ func tryHTTP(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Res
 func connect(ctx context.Context, target netip.AddrPort, spec *Spec) (net.Conn, error) {
 	if spec.Kind == HTTPS {
 		name := cmp.Or(spec.TLS.SNI, hostname(spec.HTTP.Host), target.Addr().String())
-		return handshake(ctx, target, &spec.TLS, name)
+		return handshake(ctx, target, spec, name)
 	}
-	return dial(ctx, target)
+	return dial(ctx, target, spec)
 }
 
 // readResponse passes over what a server says in between, as 103 Early Hints.

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"regexp"
 	"time"
@@ -75,6 +76,17 @@ type Spec struct {
 	Exec ExecSpec
 	File FileSpec
 	Ask  string // Agent: is sent before its line is read; may be empty
+
+	// Dial connects to the target by "tcp" or "udp"; nil: by the routes of this machine.
+	Dial func(ctx context.Context, network string) (net.Conn, error)
+}
+
+// open connects by "tcp" or "udp".
+func (s *Spec) open(ctx context.Context, network string, target netip.AddrPort) (net.Conn, error) {
+	if s.Dial != nil {
+		return s.Dial(ctx, network)
+	}
+	return new(net.Dialer).DialContext(ctx, network, target.String())
 }
 
 // A TCPSpec is what to say and to hear on a connection. Either may be empty.

@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"log/slog"
+	"net"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -18,11 +19,13 @@ import (
 // timeout of 1 s as many hanging checks a second are still on time.
 const DefaultParallel = 256
 
-// A Check is what to probe, and how often. Service and Name together are its identity.
+// A Check is what to probe, and how often. Service, Backend and Name together are its identity.
 type Check struct {
 	Service string
+	Backend string // that it is about; empty: this node
 	Name    string
 	Target  netip.AddrPort
+	Dialled bool // it is connected by Options.Dial: the routes of this machine do not lead to that backend's target
 	Spec    Spec
 	Rule    health.Rule
 }
@@ -30,6 +33,7 @@ type Check struct {
 // A Report is what one probe told.
 type Report struct {
 	Service string
+	Backend string
 	Name    string
 	Kind    Kind
 	Result  health.Result
@@ -40,6 +44,7 @@ type Report struct {
 // A Status is a check for people to look at.
 type Status struct {
 	Service string
+	Backend string
 	Name    string
 	Kind    Kind
 	Target  netip.AddrPort
@@ -50,10 +55,12 @@ type Status struct {
 
 // Options are what a Runner needs beside its checks.
 type Options struct {
-	Node     string       // this node's name: nodes probe at times of their own
-	Log      *slog.Logger // for changes of states
-	Report   func(Report) // is told of each probe; one call at a time, which must not block; may be nil
-	Parallel int          // 0: DefaultParallel
+	Node   string       // this node's name: nodes probe at times of their own
+	Log    *slog.Logger // for changes of states
+	Report func(Report) // is told of each probe; one call at a time, which must not block; may be nil
+	// Dial connects, by "tcp" or "udp", for checks that say so. It may be called in parallel.
+	Dial     func(ctx context.Context, check Check, network string) (net.Conn, error)
+	Parallel int // 0: DefaultParallel
 }
 
 // A Runner probes checks and keeps their states. Its methods may be called in parallel.
@@ -69,7 +76,7 @@ type Runner struct {
 	running int
 }
 
-type identity struct{ service, name string }
+type identity struct{ service, backend, name string }
 
 type entry struct {
 	id       identity
@@ -112,7 +119,7 @@ func (r *Runner) Set(checks []Check) {
 	now := time.Now()
 	wanted := make(map[identity]bool, len(checks))
 	for _, check := range checks {
-		id := identity{check.Service, check.Name}
+		id := identity{check.Service, check.Backend, check.Name}
 		wanted[id] = true
 		e, ok := r.entries[id]
 		if !ok {
@@ -151,9 +158,13 @@ func (e *entry) set(check Check, node string, now time.Time) {
 	case e.gone: // new
 		e.gone = false
 		e.machine = health.New(check.Rule, now)
-		e.schedule = health.NewSchedule(node + "\x00" + check.Service + "\x00" + check.Name)
+		seed := node + "\x00" + check.Service + "\x00" + check.Name
+		if check.Backend != "" {
+			seed += "\x00" + check.Backend
+		}
+		e.schedule = health.NewSchedule(seed)
 		e.agent = firstAgent(check.Rule)
-	case check.Target != old.Target || !reflect.DeepEqual(check.Spec, old.Spec):
+	case check.Target != old.Target || check.Dialled != old.Dialled || !reflect.DeepEqual(check.Spec, old.Spec):
 		e.abandon()
 		e.machine = e.machine.Successor(check.Rule)
 		e.agent = health.Agent{}
@@ -229,13 +240,22 @@ func (r *Runner) start(ctx context.Context, probes *sync.WaitGroup) time.Duratio
 		r.running++
 		within, cancel := context.WithTimeout(ctx, e.machine.Rule().Timeout)
 		e.cancel, e.stale = cancel, false
-		target, spec := e.check.Target, e.check.Spec
+		target, spec := e.check.Target, r.specOf(e.check)
 		probes.Go(func() {
 			defer cancel()
 			r.done <- outcome{e, r.probe(within, target, &spec)} // there is room for all
 		})
 	}
 	return idle
+}
+
+// specOf is how a check is tried now.
+func (r *Runner) specOf(check Check) Spec {
+	spec := check.Spec
+	if check.Dialled {
+		spec.Dial = func(ctx context.Context, network string) (net.Conn, error) { return r.opts.Dial(ctx, check, network) }
+	}
+	return spec
 }
 
 // finish takes in a result and says when the next probe is.
@@ -249,7 +269,11 @@ func (r *Runner) finish(o outcome) {
 		if report.State == health.Down {
 			level = slog.LevelWarn
 		}
-		r.opts.Log.Log(context.Background(), level, "check changed", "service", report.Service, "check", report.Name,
+		about := []any{"service", report.Service}
+		if report.Backend != "" {
+			about = append(about, "backend", report.Backend)
+		}
+		r.opts.Log.With(about...).Log(context.Background(), level, "check changed", "check", report.Name,
 			"state", report.State.String(), "detail", report.Result.Detail, "took", report.Result.Took)
 	}
 	if r.opts.Report != nil {
@@ -283,25 +307,32 @@ func (r *Runner) record(o outcome) (report Report, useful bool) {
 		e.due = now
 	}
 	return Report{
-		Service: e.id.service, Name: e.id.name, Kind: e.check.Spec.Kind, Result: o.result,
+		Service: e.id.service, Backend: e.id.backend, Name: e.id.name, Kind: e.check.Spec.Kind, Result: o.result,
 		State: e.machine.State(), Changed: changed,
 	}, true
 }
 
-// Health returns what checks and agents say, by service: the Checks and Agents of a
-// health.Service, whose other fields are the caller's. A service without checks is not in it.
-func (r *Runner) Health() map[string]health.Service {
+// A Subject is what checks are about.
+type Subject struct {
+	Service string
+	Backend string // empty: this node
+}
+
+// Health returns what checks and agents say: the Checks and Agents of a health.Service, whose other
+// fields are the caller's. What has no checks is not in it.
+func (r *Runner) Health() map[Subject]health.Service {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	services := make(map[string]health.Service)
+	subjects := make(map[Subject]health.Service)
 	for id, e := range r.entries {
 		if e.gone {
 			continue
 		}
-		s, ok := services[id.service]
+		about := Subject{id.service, id.backend}
+		s, ok := subjects[about]
 		if !ok {
 			s = health.Service{Checks: make(map[string]health.State), Agents: make(map[string]health.Agent)}
-			services[id.service] = s
+			subjects[about] = s
 		}
 		if e.check.Spec.Kind == Agent {
 			s.Agents[id.name] = e.agent
@@ -309,10 +340,10 @@ func (r *Runner) Health() map[string]health.Service {
 			s.Checks[id.name] = e.machine.State()
 		}
 	}
-	return services
+	return subjects
 }
 
-// Status returns all checks by service and name.
+// Status returns all checks by service, backend and name.
 func (r *Runner) Status() []Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -323,12 +354,12 @@ func (r *Runner) Status() []Status {
 			continue
 		}
 		list = append(list, Status{
-			Service: id.service, Name: id.name, Kind: e.check.Spec.Kind, Target: e.check.Target,
+			Service: id.service, Backend: id.backend, Name: id.name, Kind: e.check.Spec.Kind, Target: e.check.Target,
 			Agent: e.agent, Next: e.due, Snapshot: e.machine.Snapshot(now),
 		})
 	}
 	slices.SortFunc(list, func(a, b Status) int {
-		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name))
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Backend, b.Backend), cmp.Compare(a.Name, b.Name))
 	})
 	return list
 }

@@ -179,12 +179,12 @@ func TestAFailingServiceGoesDownAndComesBack(t *testing.T) {
 		s.Set([]Check{check("http", fast)})
 		s.sleep(time.Second)                 // the first probe comes within a fast interval
 		s.sleep(2*time.Second + time.Second) // two more, each a twentieth late at most
-		if got := s.Health()["web"].Checks["http"]; got != health.Down {
+		if got := s.Health()[Subject{Service: "web"}].Checks["http"]; got != health.Down {
 			t.Errorf("%s after %d probes", got, s.count("http"))
 		}
 		s.answers(answer(true))
 		s.sleep(12 * time.Second) // one slow interval, one fast one
-		if got := s.Health()["web"].Checks["http"]; got != health.Up {
+		if got := s.Health()[Subject{Service: "web"}].Checks["http"]; got != health.Up {
 			t.Errorf("%s after %d probes", got, s.count("http"))
 		}
 		want := "level=WARN msg=\"check changed\" service=web check=http state=down detail=false took=0s\n" +
@@ -379,7 +379,7 @@ func TestACheckThatIsNotWantedIsGone(t *testing.T) {
 		s.Set([]Check{check("a", every), check("b", every)})
 		s.sleep(11 * time.Second)
 		s.Set([]Check{check("b", every)})
-		if status, services := s.Status(), s.Health(); len(status) != 1 || status[0].Name != "b" || len(services["web"].Checks) != 1 {
+		if status, services := s.Status(), s.Health(); len(status) != 1 || status[0].Name != "b" || len(services[Subject{Service: "web"}].Checks) != 1 {
 			t.Errorf("%+v, %+v", status, services)
 		}
 		s.Set(nil)
@@ -403,7 +403,7 @@ func TestAnAgentCountsByItsWordsAlone(t *testing.T) {
 		agent := check("load", every)
 		agent.Spec.Kind = Agent
 		verdict := func() health.Verdict {
-			service := s.Health()["web"]
+			service := s.Health()[Subject{Service: "web"}]
 			service.Weight = 100
 			return service.Verdict()
 		}
@@ -467,4 +467,42 @@ func TestRealProbesOfManyChecks(t *testing.T) {
 			t.Errorf("%s: %+v", s.Name, s)
 		}
 	}
+}
+
+func TestChecksOfBackendsAreApart(t *testing.T) {
+	play(t, 0, func(s *stage) {
+		s.answers(func(_ context.Context, ask string) health.Result { return health.Result{OK: ask != "b2"} })
+		var checks []Check
+		for _, backend := range []string{"", "b1", "b2"} {
+			c := check("http", every)
+			c.Backend, c.Spec.Ask = backend, backend
+			checks = append(checks, c)
+		}
+		s.Set(checks)
+		s.sleep(time.Minute)
+		want := map[Subject]health.Service{
+			{"web", ""}:   {Checks: map[string]health.State{"http": health.Up}, Agents: map[string]health.Agent{}},
+			{"web", "b1"}: {Checks: map[string]health.State{"http": health.Up}, Agents: map[string]health.Agent{}},
+			{"web", "b2"}: {Checks: map[string]health.State{"http": health.Down}, Agents: map[string]health.Agent{}},
+		}
+		if diff := cmp.Diff(want, s.Health()); diff != "" {
+			t.Errorf("health (-want +got):\n%s", diff)
+		}
+		var order []string
+		for _, status := range s.Status() {
+			order = append(order, status.Backend+" "+status.State.String())
+		}
+		if diff := cmp.Diff([]string{" up", "b1 up", "b2 down"}, order); diff != "" {
+			t.Errorf("status (-want +got):\n%s", diff)
+		}
+		for _, r := range s.reports() {
+			if r.Changed != (r.Backend == "b2" && r.State == health.Down && !r.Result.OK && r.Changed) {
+				t.Errorf("report %+v", r)
+			}
+		}
+		const log = "level=WARN msg=\"check changed\" service=web backend=b2 check=http state=down detail=\"\" took=0s\n"
+		if diff := cmp.Diff(log, s.log.String()); diff != "" {
+			t.Errorf("log (-want +got):\n%s", diff)
+		}
+	})
 }

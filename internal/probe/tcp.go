@@ -14,7 +14,7 @@ import (
 )
 
 func tryTCP(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Result, error) {
-	conn, err := dial(ctx, target)
+	conn, err := dial(ctx, target, spec)
 	if err != nil {
 		return health.Result{}, err
 	}
@@ -32,8 +32,8 @@ func tryTCP(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Resu
 }
 
 // dial returns a connection that breaks when ctx ends.
-func dial(ctx context.Context, target netip.AddrPort) (net.Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", target.String())
+func dial(ctx context.Context, target netip.AddrPort, spec *Spec) (net.Conn, error) {
+	conn, err := spec.open(ctx, "tcp", target)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", plain(err))
 	}

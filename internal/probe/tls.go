@@ -18,19 +18,19 @@ import (
 
 // handshake connects and speaks TLS. The certificate must be valid for name, which is also sent
 // as SNI unless it is an address.
-func handshake(ctx context.Context, target netip.AddrPort, spec *TLSSpec, name string) (*tls.Conn, error) {
-	config := &tls.Config{ServerName: name, InsecureSkipVerify: spec.NoVerify}
-	if spec.CAFile != "" && !spec.NoVerify {
-		pem, err := os.ReadFile(spec.CAFile)
+func handshake(ctx context.Context, target netip.AddrPort, spec *Spec, name string) (*tls.Conn, error) {
+	config := &tls.Config{ServerName: name, InsecureSkipVerify: spec.TLS.NoVerify}
+	if spec.TLS.CAFile != "" && !spec.TLS.NoVerify {
+		pem, err := os.ReadFile(spec.TLS.CAFile)
 		if err != nil {
 			return nil, fmt.Errorf("read authorities: %w", err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read authorities: no certificate in %s", spec.CAFile)
+			return nil, fmt.Errorf("read authorities: no certificate in %s", spec.TLS.CAFile)
 		}
 	}
-	conn, err := dial(ctx, target)
+	conn, err := dial(ctx, target, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -61,8 +61,8 @@ func plainTLS(err error) error {
 
 // tryTLSExpiry takes any certificate: an expired one shall be told by its age.
 func tryTLSExpiry(ctx context.Context, target netip.AddrPort, spec *Spec) (health.Result, error) {
-	any := spec.TLS
-	any.NoVerify = true
+	any := *spec
+	any.TLS.NoVerify = true
 	conn, err := handshake(ctx, target, &any, cmp.Or(spec.TLS.SNI, target.Addr().String()))
 	if err != nil {
 		return health.Result{}, err
