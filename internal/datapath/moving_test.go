@@ -443,7 +443,7 @@ func TestNoNewFlowIsTakenAfterTheLease(t *testing.T) {
 	host := newSocketHost(t)
 	host.connect(t)
 	instance := instanceOf(t, movingWorld())
-	lease(t, instance, datapath.Monotonic()+time.Millisecond)
+	lease(t, instance, datapath.Monotonic()+100*time.Millisecond)
 	lapse(t, instance)
 	for _, f := range families {
 		checkAll(t, instance, host.ways(instance), lapsedFixtures(movingFamily{f}))
