@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -68,6 +69,7 @@ type line struct {
 	Life     uint64            `json:",omitempty"` // with the answer "status"
 	Members  []string          `json:",omitempty"` // with the answer "status"
 	Hearers  []string          `json:",omitempty"` // with the answer "status": members that hear this one
+	Votes    string            `json:",omitempty"` // with the answer "votes"
 }
 
 // tables are the buckets that a node takes and those that it sends on.
@@ -286,6 +288,18 @@ func (c *child) options(s *store.Store) (member.Options, error) {
 	}, nil
 }
 
+// show says what each node found out.
+func show(all map[string]member.Votes) string {
+	var lines []string
+	for node, votes := range all {
+		for about, vote := range votes {
+			lines = append(lines, fmt.Sprintf("%s %s/%s %t", node, about.Service, about.Backend, vote.Healthy))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, ", ")
+}
+
 // command does what the test says.
 func command(ctx context.Context, m *member.Member, s *store.Store, k *kernel, text string) line {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -304,6 +318,12 @@ func command(ctx context.Context, m *member.Member, s *store.Store, k *kernel, t
 	case "leave":
 		answer.Answer = "left"
 		err = m.Leave(ctx)
+	case "vote":
+		m.Vote(member.Votes{{Service: "web", Backend: "b1"}: {Healthy: name == "up", Percent: 100}, {Service: "dns", Backend: "b2"}: health.Fine})
+	case "votes":
+		var all map[string]member.Votes
+		all, err = m.VotesByNode(ctx)
+		answer.Answer, answer.Votes = "votes", show(all)
 	case "status":
 		var status member.Status
 		status, err = m.Status(ctx)

@@ -32,6 +32,7 @@ func (m *Member) tell(ctx context.Context) error {
 				return err
 			}
 			_ = m.cluster.Send("", message) // counted there; the next one says more
+			m.castAgain()
 		}
 	}
 }
@@ -44,8 +45,13 @@ func (m *Member) fact(from string, payload []byte) error {
 		return fmt.Errorf("facts: %w", err)
 	}
 	m.mu.Lock()
+	_, known := m.facts[from]
 	m.facts[from] = facts
+	cast := !known && m.votes != nil
 	m.mu.Unlock()
+	if cast {
+		m.cast(from)
+	}
 	if facts.Digest != m.opts.Store.Digest() {
 		m.share(from)
 	}

@@ -45,6 +45,8 @@ type Options struct {
 	UDPFlows func() ([]datapath.UDPFlow, error)
 	// Happened tells what changed. It is called from one goroutine and must not wait.
 	Happened func(ownership.Happening)
+	// Voted tells that a peer found out something else about backends. It must not wait; may be nil.
+	Voted func()
 
 	Log *slog.Logger
 }
@@ -86,6 +88,11 @@ type Member struct {
 	mu    sync.Mutex // of what follows
 	facts map[string]Facts
 	own   Facts
+
+	votes        Votes // nil: there never were any
+	votedAt      time.Time
+	ballotNumber uint64
+	ballots      map[string]ballot
 }
 
 // New reads what is needed; nothing is sent before Run.
@@ -97,7 +104,10 @@ func New(opts Options) (*Member, error) {
 		seen:   make(chan struct{}, 1),
 		ended:  make(chan struct{}),
 		facts:  make(map[string]Facts),
-		own:    Facts{Version: opts.Version},
+		// Above those of every process before.
+		ballotNumber: uint64(max(0, time.Now().UnixNano())),
+		ballots:      make(map[string]ballot),
+		own:          Facts{Version: opts.Version},
 	}
 	notice := func() {
 		select {
@@ -303,6 +313,8 @@ func (m *Member) received(from string, message []byte) {
 			err = m.fact(from, payload)
 		case kindEcho:
 			err = m.echo(from, payload)
+		case kindVotes:
+			err = m.voted(from, payload)
 		case kindKeys:
 			err = m.keys.received(from, payload)
 		default:

@@ -13,6 +13,7 @@ const (
 	kindFacts     = 3 // what a node tells about itself for people
 	kindKeys      = 4 // of a rotation of the cluster's key
 	kindEcho      = 5 // asks whether a peer hears us, or answers
+	kindVotes     = 6 // what a director found out about backends
 )
 
 // Facts are what a node tells about itself for people. Nothing is decided by them.

@@ -1,0 +1,61 @@
+package health
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// A Vote is what one director found out about a backend, without what people decided and what the
+// configuration says: those are the same everywhere, and this is not.
+type Vote struct {
+	Healthy bool   `json:",omitempty"`
+	Percent int    `json:",omitempty"` // of its weight, as its agents want: 0..lb.MaxWeight, 100 without any
+	Reason  string `json:",omitempty"` // why it is not healthy, or has another percentage; empty: nothing is special
+}
+
+// Fine is the vote for a backend that nobody complains about.
+var Fine = Vote{Healthy: true, Percent: 100}
+
+// Vote returns what checks and agents add up to.
+func (s Service) Vote() Vote {
+	s.Admin, s.Weight = AdminReady, Fine.Percent
+	v := s.Verdict()
+	return Vote{Healthy: v.Healthy, Percent: v.Weight, Reason: v.Reason}
+}
+
+// Weight is what a vote leaves of a weight: at least 1, unless there is to be nothing.
+func (v Vote) Weight(weight int) int {
+	if v.Percent == 0 || weight == 0 {
+		return 0
+	}
+	return min(max(weight*v.Percent/Fine.Percent, 1), lb.MaxWeight)
+}
+
+// Agree is what directors with the same votes take a backend for, by name of the director: healthy
+// if at least that percentage of them found it so. Its percentage and reason are those of the first
+// by name who found the same; without a vote it is fine.
+func Agree(votes map[string]Vote, percent int) Vote {
+	if len(votes) == 0 {
+		return Fine
+	}
+	up := 0
+	for _, v := range votes {
+		if v.Healthy {
+			up++
+		}
+	}
+	agreed := Vote{Healthy: 100*up >= percent*len(votes)}
+	names := slices.Sorted(maps.Keys(votes))
+	first := slices.IndexFunc(names, func(name string) bool { return votes[name].Healthy == agreed.Healthy })
+	agreed.Percent, agreed.Reason = votes[names[first]].Percent, votes[names[first]].Reason
+	if up == 0 || up == len(votes) {
+		return agreed
+	}
+	worst := slices.IndexFunc(names, func(name string) bool { return !votes[name].Healthy })
+	agreed.Reason = fmt.Sprintf("%d of %d directors find it unhealthy; %s: %s",
+		len(votes)-up, len(votes), names[worst], votes[names[worst]].Reason)
+	return agreed
+}
