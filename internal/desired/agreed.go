@@ -11,6 +11,7 @@ import (
 type Agreement struct {
 	Nodes  []lb.Node            // sorted by name, each with its index
 	Tables map[string]*lb.Table // by domain; owners are indexes in Nodes
+	Met    bool                 // the MACs of all living nodes are known
 }
 
 // VIPDomain is the domain whose table says who answers for a VIP as such: ARP, NDP, echo and what no

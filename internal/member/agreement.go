@@ -3,6 +3,7 @@ package member
 import (
 	"cmp"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/netip"
 	"slices"
@@ -26,7 +27,7 @@ func (m Meta) Encode() []byte {
 // agreement is what the machine says of all domains, for the kernel.
 func (m *Member) agreement() *desired.Agreement {
 	nodes, index := m.nodes()
-	agreed := &desired.Agreement{Nodes: nodes, Tables: make(map[string]*lb.Table)}
+	agreed := &desired.Agreement{Nodes: nodes, Tables: make(map[string]*lb.Table), Met: m.met(nodes)}
 	held := 0
 	for _, domain := range m.machine.Domains() {
 		view := m.machine.Table(domain)
@@ -76,6 +77,27 @@ func (m *Member) nodes() ([]lb.Node, map[string]int16) {
 		index[list[i].Name] = int16(i)
 	}
 	return list, index
+}
+
+// met says whether the MACs of all living peers are known: frames of theirs can be told from others'.
+func (m *Member) met(nodes []lb.Node) bool {
+	for _, known := range m.status.Members {
+		named := func(n lb.Node) bool { return n.Name == known.Name && (n.Local || n.MAC != nil) }
+		if !known.Dead && !slices.ContainsFunc(nodes, named) {
+			return false
+		}
+	}
+	return true
+}
+
+// meet has the kernel learn MACs that heartbeats brought, or that changed.
+func (m *Member) meet() {
+	macs := m.macs()
+	if maps.EqualFunc(macs, m.known, slices.Equal[net.HardwareAddr]) {
+		return
+	}
+	m.known = macs
+	m.work.refresh(m.agreement())
 }
 
 // macs are those that heartbeats come from: the way that a delegated packet has to take.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"sync"
 	"time"
@@ -74,6 +75,7 @@ type Member struct {
 	status   ownership.Status // after the last event that changed something
 	begun    time.Time        // when peers could first be heard
 	sights   map[string]sighting
+	known    map[string]net.HardwareAddr // of peers, that the kernel was told
 	wishes   Wishes
 	wished   map[string]ownership.Weight // what the machine was told last
 	ready    bool
@@ -295,6 +297,7 @@ func (m *Member) look() {
 		}
 	}
 	m.sights = fresh
+	m.meet()
 }
 
 // monotonic returns a time that has passed, by the machine's clock.

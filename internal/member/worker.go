@@ -58,6 +58,17 @@ func (w *worker) begin() {
 	}
 }
 
+// refresh makes the kernel follow what is known besides what the machine says.
+func (w *worker) refresh(agreed *desired.Agreement) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.todo.agreed = agreed
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
 // add takes over what the machine said. It is called from the goroutine that owns the machine.
 func (w *worker) add(a ownership.Actions) {
 	var agreed *desired.Agreement
