@@ -49,7 +49,7 @@ func manual(root *cobra.Command) string {
 	writeFlags(&page, root.PersistentFlags())
 	macro(".SH COMMANDS")
 	for _, cmd := range commands(root)[1:] {
-		if cmd.Hidden || cmd.HasSubCommands() && cmd.Name() != "nodes" { // which lists by itself
+		if cmd.Hidden || cmd.HasSubCommands() && cmd.Name() != "nodes" && cmd.Name() != "vips" { // which list by themselves
 			continue
 		}
 		macro(".SS %s", roff(strings.TrimPrefix(strings.TrimSuffix(cmd.UseLine(), " [flags]"), "lbctl ")))

@@ -33,6 +33,7 @@ type Daemon struct {
 	ConfigDiff func(candidate []byte) ([]config.Change, error)
 	Reload     func(context.Context) (ReloadResult, error)
 	Admin      func(context.Context, AdminRequest) error
+	Move       func(context.Context, MoveRequest) error
 	Keys       func(context.Context, KeysRequest) (KeyRotation, error)
 	Events     func(after uint64) []Event // newer than that number, oldest first
 }
@@ -48,6 +49,7 @@ func (d Daemon) Handler() http.Handler {
 		{http.MethodPost, "/v1/config/diff", d.diff},
 		{http.MethodPost, "/v1/config/reload", d.reload},
 		{http.MethodPost, "/v1/nodes", d.admin},
+		{http.MethodPost, "/v1/vips", d.move},
 		{http.MethodPost, "/v1/keys", d.keys},
 		{http.MethodGet, "/v1/events", d.events},
 	}

@@ -25,7 +25,7 @@ type Status struct {
 	Nodes      []Node       `json:"nodes"`               // by name
 	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
-	Checks     []Check      `json:"checks,omitempty"`    // by service, backend and name
+	Checks     []Check      `json:"checks,omitempty"`    // by service and name
 	Hooks      []Hook       `json:"hooks,omitempty"`
 }
 
@@ -41,7 +41,6 @@ type Agreement struct {
 // A Check is a health check of this node.
 type Check struct {
 	Service string    `json:"service"`
-	Backend string    `json:"backend,omitempty"` // that it is about; empty: this node
 	Name    string    `json:"name"`
 	Kind    string    `json:"kind"`
 	Target  string    `json:"target,omitempty"`
@@ -87,8 +86,9 @@ type VIP struct {
 	MAC        string     `json:"mac"`
 	MACForm    string     `json:"mac_form"`
 	Announce   string     `json:"announce"`
-	Other      string     `json:"other"`       // what happens to traffic that no service names
-	OwnedShare float64    `json:"owned_share"` // 0..1 of the VIP's own buckets that are this node's
+	Other      string     `json:"other"`           // what happens to traffic that no service names
+	OwnedShare float64    `json:"owned_share"`     // 0..1 of the VIP's own buckets that are this node's
+	Owner      string     `json:"owner,omitempty"` // the node that has a VIP which one node at a time announces
 }
 
 // A Service is a VIP, a protocol and ports.

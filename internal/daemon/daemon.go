@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lbctl/lbctl/internal/announce"
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
@@ -84,6 +85,8 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		checked: make(chan struct{}, 1),
 		stirred: make(chan struct{}, 1),
 		notices: newNotices(hooks.NewRunner(opts.Log)),
+
+		announcer: announce.New(opts.Log),
 	}
 	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: func(r probe.Report) { p.probed(cfg.Node, r) }})
 	if err := p.use(cfg); err != nil {
@@ -115,6 +118,7 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 		group.Go(func() error { return p.watchNodes(ctx) })
 	}
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
+	group.Go(func() error { return p.announcer.Run(ctx) })
 	group.Go(func() error {
 		return control.Serve(ctx, listener, p.daemon().Handler(), p.opts.Log)
 	})

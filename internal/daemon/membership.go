@@ -141,7 +141,7 @@ func (p *planner) wishes() member.Wishes { return wishesOf(p.cfg, p.nodeHealth()
 func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool) member.Wishes {
 	w := member.Wishes{
 		Weight: localNode(cfg).Weight, Seed: cfg.Seed, Ready: ready,
-		Domains: make(map[string]health.Service), MinNodes: make(map[string]int),
+		Domains: make(map[string]health.Service), MinNodes: make(map[string]int), Wholes: wholes(cfg),
 	}
 	for _, domain := range desired.Domains(cfg) {
 		w.Domains[domain] = health.Service{}
@@ -152,7 +152,12 @@ func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool)
 		for _, vip := range s.VIPs {
 			domain := desired.Domain(vips[vip], s)
 			if _, agreed := w.Domains[domain]; agreed && s.Forward == lb.ForwardLocal && len(s.Checks) > 0 {
-				w.Domains[domain], w.MinNodes[domain] = checked[s.Name], s.MinNodes
+				if vips[vip].Announce == lb.AnnounceFailover { // which services share
+					w.Domains[domain] = together(w.Domains[domain], checked[s.Name], s.Name)
+				} else {
+					w.Domains[domain] = checked[s.Name]
+				}
+				w.MinNodes[domain] = max(w.MinNodes[domain], s.MinNodes)
 			}
 			if s.Forward == lb.ForwardLocal { // what goes to backends has no sockets here
 				w.Places = append(w.Places, member.Place{VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Domain: domain})

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/lbctl/lbctl/internal/announce"
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
@@ -40,6 +42,9 @@ type planner struct {
 	checks  *probe.Runner
 	notices *notices
 	stirred chan struct{} // the machine told something
+
+	announcer *announce.Announcer
+	claims    map[netip.Addr]claim // by others, of VIPs; nil before the first look
 
 	store      *store.Store   // nil without membership
 	member     *member.Member // nil without membership
@@ -113,6 +118,8 @@ func (p *planner) probed(node string, r probe.Report) {
 func (p *planner) run(ctx context.Context) error {
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
+	claims := time.NewTicker(claimsEvery)
+	defer claims.Stop()
 	retry := retryFirst
 	again := time.After(0)
 	changed := false // by others, since the last look
@@ -128,6 +135,8 @@ func (p *planner) run(ctx context.Context) error {
 		case <-p.checked:
 			p.wish(ctx)
 			p.notices.states(config.HookService, p.services())
+		case <-claims.C:
+			p.lookForClaims()
 		case <-prune.C:
 			if p.prune(ctx) != nil {
 				again = time.After(retry)
@@ -162,6 +171,7 @@ func (p *planner) apply(ctx context.Context) error {
 	tried := p.state
 	if report.Attached != nil {
 		p.report, tried = report, state
+		p.announcer.Set(announcements(state))
 	}
 	err = p.applied(state, err)
 	p.tellVIPs(tried)

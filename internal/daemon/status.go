@@ -17,18 +17,14 @@ func (p *planner) daemon() control.Daemon {
 	return control.Daemon{
 		Status: func(ctx context.Context) (status control.Status, err error) {
 			asked := p.within(ctx, func() { status, err = p.status() })
-			if err := errors.Join(asked, err); err != nil {
+			if err := errors.Join(asked, err); err != nil || p.member == nil {
 				return status, err
-			}
-			describeChecks(&status, p.checks.Status())
-			if p.member == nil {
-				return status, nil
 			}
 			cluster, err := p.member.Status(ctx)
 			if err != nil {
 				return status, err
 			}
-			describeCluster(&status, cluster)
+			describeCluster(&status, cluster, p.checks.Status())
 			return status, nil
 		},
 		ConfigYAML: func(seed bool) []byte {
@@ -47,6 +43,7 @@ func (p *planner) daemon() control.Daemon {
 		},
 		Reload: p.reload,
 		Admin:  p.admin,
+		Move:   p.move,
 		Keys:   p.rotateKeys,
 		Events: p.events.after,
 	}
@@ -79,6 +76,7 @@ func (p *planner) status() (control.Status, error) {
 	for _, d := range p.drift {
 		s.Problems = append(s.Problems, "changed by somebody else: "+d)
 	}
+	describeClaims(&s, p.claims)
 	describeHooks(&s, p.notices.runner.Status())
 	for _, a := range p.report.Attached {
 		s.Attach = append(s.Attach, control.Attachment{
@@ -110,6 +108,9 @@ func describe(s *control.Status, state *lb.State, counters []datapath.Counter) {
 		}
 		if n := state.Local(); n != nil {
 			entry.OwnedShare = shares[v.Table][n.Index]
+		}
+		if n := ownerOf(state, v); n != nil && v.Announce == lb.AnnounceFailover {
+			entry.Owner = n.Name
 		}
 		s.VIPs = append(s.VIPs, entry)
 	}

@@ -3,6 +3,7 @@ package member
 import (
 	"context"
 	"maps"
+	"net/netip"
 	"slices"
 
 	"github.com/lbctl/lbctl/internal/health"
@@ -16,9 +17,17 @@ type Wishes struct {
 	Weight   int                       // of the configuration
 	Domains  map[string]health.Service // what checks and agents say, of each domain that is served
 	MinNodes map[string]int            // healthy nodes below which a domain's health is ignored
+	Wholes   map[string]Whole          // domains that one node has as a whole
 	Places   []Place                   // where flows of the domains end
 	Seed     [32]byte                  // of the flow hash
 	Ready    bool                      // everything is installed
+}
+
+// A Whole is a domain of a VIP that one node at a time announces.
+type Whole struct {
+	VIP      netip.Addr
+	Priority int  // 0..ownership.MaxPriority
+	Stay     bool // who has it keeps it when one of a higher priority comes
 }
 
 // Wish replaces what this node wants.
@@ -31,7 +40,7 @@ func (m *Member) Wish(ctx context.Context, w Wishes) error {
 
 // wish tells the machine what this node wants, after what operators decided about it.
 func (m *Member) wish() {
-	domains, sick := m.wishes.weights(m.opts.Store.Admins()[m.opts.Machine.Name])
+	domains, sick := m.wishes.weights(m.opts.Store.Admins()[m.opts.Machine.Name], m.opts.Store.VIPMoves())
 	m.mu.Lock()
 	m.own.Sick = sick
 	m.mu.Unlock()
@@ -54,7 +63,9 @@ func (m *Member) present() {
 
 // weights returns what the node wants of each domain, after what operators decided, and what its checks
 // find wrong.
-func (w *Wishes) weights(admin store.NodeAdmin) (domains map[string]ownership.Weight, sick []string) {
+func (w *Wishes) weights(
+	admin store.NodeAdmin, moves map[netip.Addr]store.VIPMove,
+) (domains map[string]ownership.Weight, sick []string) {
 	domains = make(map[string]ownership.Weight, len(w.Domains))
 	wrong := make(map[string]bool)
 	for name, service := range w.Domains {
@@ -67,7 +78,7 @@ func (w *Wishes) weights(admin store.NodeAdmin) (domains map[string]ownership.We
 		}
 		verdict := service.Verdict()
 		domains[name] = ownership.Weight{
-			Weight: verdict.Weight, Healthy: verdict.Healthy, MinNodes: max(1, w.MinNodes[name]),
+			Weight: verdict.Weight, Healthy: verdict.Healthy, MinNodes: max(1, w.MinNodes[name]), Whole: w.whole(name, moves),
 		}
 		if !verdict.Healthy {
 			service.Admin = health.AdminReady // what people decided is no sickness
@@ -75,6 +86,19 @@ func (w *Wishes) weights(admin store.NodeAdmin) (domains map[string]ownership.We
 		}
 	}
 	return domains, slices.Sorted(maps.Keys(wrong))
+}
+
+// whole adds what people decided about a VIP to what its domain is.
+func (w *Wishes) whole(domain string, moves map[netip.Addr]store.VIPMove) ownership.Whole {
+	whole, is := w.Wholes[domain]
+	if !is {
+		return ownership.Whole{}
+	}
+	move := moves[whole.VIP]
+	return ownership.Whole{
+		Is: true, Priority: whole.Priority, Stay: whole.Stay,
+		Choice: ownership.Choice{Number: uint64(move.Stamp), Node: move.Node},
+	}
 }
 
 // Reconfigure tells the machine of another configuration.

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"net/netip"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func TestWhatANodeWantsIsWhatPeopleAndChecksSay(t *testing.T) {
 			Weight: 10, MinNodes: map[string]int{"web": 2},
 			Domains: map[string]health.Service{"": {}, "web": c.web},
 		}
-		got, sick := w.weights(c.admin)
+		got, sick := w.weights(c.admin, nil)
 		// Whatever the checks of a service say, the node itself is well.
 		self := c.want
 		self.Healthy, self.MinNodes = true, 1
@@ -68,5 +69,25 @@ func TestWhatANodeWantsIsWhatPeopleAndChecksSay(t *testing.T) {
 		if diff := cmp.Diff(c.sick, sick); diff != "" {
 			t.Errorf("%s: sick (-want +got):\n%s", c.name, diff)
 		}
+	}
+}
+
+func TestADecisionAboutAVIPGoesWithItsDomain(t *testing.T) {
+	vip, other := netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("192.0.2.81")
+	w := Wishes{
+		Weight: 10, Domains: map[string]health.Service{"": {}, "vip 192.0.2.80": {}, "vip 192.0.2.81": {}},
+		Wholes: map[string]Whole{"vip 192.0.2.80": {VIP: vip, Priority: 7, Stay: true}, "vip 192.0.2.81": {VIP: other}},
+	}
+	got, _ := w.weights(store.NodeAdmin{}, map[netip.Addr]store.VIPMove{vip: {Node: "n2", Stamp: 99}})
+	want := map[string]ownership.Weight{
+		"": {Weight: 10, Healthy: true, MinNodes: 1},
+		"vip 192.0.2.80": {
+			Weight: 10, Healthy: true, MinNodes: 1,
+			Whole: ownership.Whole{Is: true, Priority: 7, Stay: true, Choice: ownership.Choice{Number: 99, Node: "n2"}},
+		},
+		"vip 192.0.2.81": {Weight: 10, Healthy: true, MinNodes: 1, Whole: ownership.Whole{Is: true}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
