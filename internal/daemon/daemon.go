@@ -87,6 +87,7 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		notices: newNotices(hooks.NewRunner(opts.Log)),
 
 		announcer: announce.New(opts.Log),
+		forwarder: newForwarder(opts.Log),
 	}
 	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: func(r probe.Report) { p.probed(cfg.Node, r) }})
 	if err := p.use(cfg); err != nil {
@@ -119,6 +120,7 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 	}
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error { return p.announcer.Run(ctx) })
+	group.Go(func() error { return p.forwarder.ways.Run(ctx) })
 	group.Go(func() error {
 		return control.Serve(ctx, listener, p.daemon().Handler(), p.opts.Log)
 	})

@@ -178,6 +178,11 @@ func wishesOf(cfg *config.Config, checked map[string]health.Service, ready bool)
 
 // agree makes the kernel follow what the cluster agreed on.
 func (p *planner) agree(ctx context.Context, agreed *desired.Agreement) error {
+	select {
+	case <-p.forwarder.decided: // or nothing could be applied yet
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	var failed error
 	if err := p.within(ctx, func() {
 		p.agreed = agreed

@@ -50,6 +50,7 @@ type planner struct {
 	member     *member.Member // nil without membership
 	agreed     *desired.Agreement
 	builder    desired.Builder
+	forwarder  *forwarder
 	cfg        *config.Config
 	loadedAt   time.Time
 	loadError  error
@@ -97,6 +98,7 @@ func (p *planner) use(cfg *config.Config) error {
 	p.path.SetMode(datapath.Mode(cfg.Attach))
 	p.checks.Set(checks)
 	p.notices.set(cfg)
+	p.forwarder.use(cfg)
 	p.assumeServices()
 	return nil
 }
@@ -123,6 +125,7 @@ func (p *planner) run(ctx context.Context) error {
 	retry := retryFirst
 	again := time.After(0)
 	changed := false // by others, since the last look
+	decided := p.decided()
 	for {
 		select {
 		case <-ctx.Done():
@@ -135,6 +138,14 @@ func (p *planner) run(ctx context.Context) error {
 		case <-p.checked:
 			p.wish(ctx)
 			p.notices.states(config.HookService, p.services())
+			again = p.forwarder.rethink(again)
+		case <-decided:
+			decided = p.decided()
+			again = p.forwarder.rethink(again)
+		case <-p.forwarder.stirred:
+			again = p.forwarder.rethink(again)
+		case <-p.forwarder.due:
+			again = p.forwarder.rethink(again)
 		case <-claims.C:
 			p.lookForClaims()
 		case <-prune.C:
@@ -157,6 +168,15 @@ func (p *planner) run(ctx context.Context) error {
 	}
 }
 
+// decided returns a channel that is closed when people decide something; take it before what they
+// decided is read.
+func (p *planner) decided() <-chan struct{} {
+	if p.store == nil {
+		return nil
+	}
+	return p.store.Changed()
+}
+
 // apply builds the state from the inputs and makes it so. It logs a failure that is new.
 func (p *planner) apply(ctx context.Context) error {
 	state, err := p.build()
@@ -164,13 +184,14 @@ func (p *planner) apply(ctx context.Context) error {
 		return p.applied(nil, fmt.Errorf("build state: %w", err))
 	}
 	if state == nil {
-		return nil // the cluster says what to do in a moment
+		return nil // in a moment
 	}
 	start := time.Now()
 	report, err := p.applier.Apply(ctx, state)
 	tried := p.state
 	if report.Attached != nil {
 		p.report, tried = report, state
+		p.forwarder.applied = true
 		p.announcer.Set(announcements(state))
 	}
 	err = p.applied(state, err)
@@ -190,15 +211,19 @@ func (p *planner) apply(ctx context.Context) error {
 	return nil
 }
 
-// build returns the state that follows from the inputs; nil when there is no agreement yet.
+// build returns the state that follows from the inputs; nil while the cluster has not agreed yet, or the
+// ways to backends are looked for.
 func (p *planner) build() (*lb.State, error) {
-	if p.member == nil {
-		return p.builder.Build(p.cfg, nil, nil, nil)
-	}
-	if p.agreed == nil {
+	p.forward()
+	switch {
+	case !p.forwarder.ready():
+		return nil, nil
+	case p.member == nil:
+		return p.builder.Build(p.cfg, nil, nil, p.forwarder.targets)
+	case p.agreed == nil:
 		return nil, nil
 	}
-	return desired.Agreed(p.cfg, p.agreed, nil)
+	return desired.Agreed(p.cfg, p.agreed, p.forwarder.targets)
 }
 
 func (p *planner) applied(state *lb.State, err error) error {
@@ -216,6 +241,7 @@ func (p *planner) applied(state *lb.State, err error) error {
 	}
 	p.state = state
 	p.generation++
+	p.forwarder.settle(p.cfg)
 	return nil
 }
 

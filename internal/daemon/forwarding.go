@@ -1,0 +1,270 @@
+package daemon
+
+import (
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/balance"
+	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/desired"
+	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/nexthop"
+	"github.com/lbctl/lbctl/internal/probe"
+	"github.com/lbctl/lbctl/internal/store"
+)
+
+// patience is how long a service waits for the ways to its backends before it goes on with those that
+// are known.
+const patience = time.Second
+
+// A forwarder decides what the services that forward send to. But for its resolver, it belongs to the
+// planner's goroutine.
+type forwarder struct {
+	ways    *nexthop.Resolver
+	stirred chan struct{} // a way changed
+	due     <-chan time.Time
+
+	services map[string]balanced
+	waiting  map[string]time.Time // services that never had an output, and until when they wait
+	outputs  map[string]balance.Output
+	targets  desired.Targets
+	decided  chan struct{} // is closed once each service has had an output
+	stale    bool          // an input changed since the last decision
+	applied  bool          // the datapath does what outputs say
+}
+
+// A balanced is a service that forwards. With another protocol, it has other flows.
+type balanced struct {
+	*balance.Service
+	protocol lb.Protocol
+}
+
+func newForwarder(log *slog.Logger) *forwarder {
+	f := &forwarder{
+		stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
+		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
+	}
+	f.ways = nexthop.New(log, func() {
+		select {
+		case f.stirred <- struct{}{}:
+		default: // it will see this, too
+		}
+	})
+	return f
+}
+
+// use makes a configuration the one in force. What only the one before had stays until this one is
+// applied: the way back would be another beginning for it.
+func (f *forwarder) use(cfg *config.Config) {
+	for i := range cfg.Services {
+		s := &cfg.Services[i]
+		if known := f.services[s.Name]; s.Forward != lb.ForwardLocal && (known.Service == nil || known.protocol != s.Protocol) {
+			f.services[s.Name], f.waiting[s.Name] = balanced{balance.New(), s.Protocol}, time.Now().Add(patience)
+		}
+	}
+	f.stale = true
+	f.resolve(cfg)
+}
+
+// settle forgets what a configuration that is applied does not have.
+func (f *forwarder) settle(cfg *config.Config) {
+	forward := make(map[string]bool)
+	for i := range cfg.Services {
+		forward[cfg.Services[i].Name] = cfg.Services[i].Forward != lb.ForwardLocal
+	}
+	for name := range f.services {
+		if !forward[name] {
+			delete(f.services, name)
+			delete(f.waiting, name)
+			delete(f.outputs, name)
+			delete(f.targets, name)
+		}
+	}
+}
+
+// resolve asks for the ways to all backends, to those too that are not configured any more and keep
+// their flows.
+func (f *forwarder) resolve(cfg *config.Config) {
+	var addresses []netip.Addr
+	for i := range cfg.Services {
+		for _, b := range cfg.Services[i].Backends {
+			if !b.Down {
+				addresses = append(addresses, b.Address)
+			}
+		}
+	}
+	for _, output := range f.outputs {
+		for i := range output.Places {
+			if p := &output.Places[i]; p.Name != "" {
+				addresses = append(addresses, p.Addr)
+			}
+		}
+	}
+	f.ways.Set(addresses)
+}
+
+// rethink notes that an input changed, and returns when to apply what follows: at once, unless nothing
+// can.
+func (f *forwarder) rethink(again <-chan time.Time) <-chan time.Time {
+	f.stale = true
+	if len(f.services) == 0 {
+		return again
+	}
+	return time.After(0)
+}
+
+// ready says whether each service has had an output, at the start. Until then the datapath is left as it
+// is: an lbd before this one may have set it up.
+func (f *forwarder) ready() bool {
+	select {
+	case <-f.decided:
+		return true
+	default:
+		return false
+	}
+}
+
+// forward decides anew what all services send to, if anything changed that bears on it.
+func (p *planner) forward() {
+	f := p.forwarder
+	if !f.stale {
+		return
+	}
+	now := time.Now()
+	f.stale, f.due = false, nil
+	ways, admins := f.ways.Ways(), p.backendAdmins()
+	next := time.Duration(0)
+	for i := range p.cfg.Services {
+		s := &p.cfg.Services[i]
+		service, ok := f.services[s.Name]
+		if !ok || s.Forward == lb.ForwardLocal {
+			continue
+		}
+		if until, waits := f.waiting[s.Name]; waits && now.Before(until) && pending(s, ways) {
+			next = sooner(next, until.Sub(now))
+			continue
+		}
+		delete(f.waiting, s.Name)
+		output := service.Update(now.Sub(p.started), balance.Input{
+			Rules: rulesOf(s), Backends: p.backendsOf(s, ways, admins), Applied: f.applied,
+		})
+		if output.Next > 0 {
+			next = sooner(next, output.Next-now.Sub(p.started))
+		}
+		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways)
+	}
+	f.applied = false
+	f.resolve(p.cfg)
+	if next > 0 {
+		f.due = time.After(next)
+	}
+	if len(f.waiting) == 0 && !f.ready() {
+		close(f.decided)
+	}
+}
+
+func sooner(a, b time.Duration) time.Duration {
+	if a == 0 {
+		return b
+	}
+	return min(a, b)
+}
+
+// pending says whether it may be a moment until a way is known.
+func pending(s *config.Service, ways map[netip.Addr]nexthop.Way) bool {
+	return slices.ContainsFunc(s.Backends, func(b config.Backend) bool {
+		way, known := ways[b.Address]
+		return !b.Down && (!known || way.Pending && way.Hop == nil)
+	})
+}
+
+func rulesOf(s *config.Service) balance.Rules {
+	var rules balance.Rules
+	if s.Protocol != lb.ProtocolUDP {
+		rules.TCPIdle = s.FlowIdle
+	}
+	if s.Protocol != lb.ProtocolTCP {
+		rules.UDPIdle = s.UDPIdle
+	}
+	return rules
+}
+
+// backendAdmins is what people decided. Without membership, nobody can.
+func (p *planner) backendAdmins() map[store.BackendName]store.BackendAdmin {
+	if p.store == nil {
+		return nil
+	}
+	return p.store.BackendAdmins()
+}
+
+// backendsOf is all that bears on what the backends of a service get.
+func (p *planner) backendsOf(s *config.Service, ways map[netip.Addr]nexthop.Way, admins map[store.BackendName]store.BackendAdmin) []balance.Backend {
+	checked := p.checks.Health()
+	var all []balance.Backend
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if b.Down {
+			continue
+		}
+		admin := admins[store.BackendName{Service: s.Name, Backend: b.Name}]
+		said := checked[probe.Subject{Service: s.Name, Backend: b.Name}]
+		said.Weight = decidedWeight(b, admin)
+		all = append(all, inputOf(s, b, ways[b.Address], admin, said.Verdict()))
+	}
+	return all
+}
+
+// decidedWeight is what people want a backend to have.
+func decidedWeight(b *config.Backend, admin store.BackendAdmin) int {
+	switch {
+	case admin.Drain:
+		return 0
+	case admin.Weight != nil:
+		return *admin.Weight
+	}
+	return b.Weight
+}
+
+func inputOf(s *config.Service, b *config.Backend, way nexthop.Way, admin store.BackendAdmin, said health.Verdict) balance.Backend {
+	backend := balance.Backend{
+		Name: b.Name, Addr: b.Address, Weight: said.Weight, Disabled: admin.Disable,
+		Reachable: way.Hop != nil, Healthy: said.Healthy, Why: said.Reason,
+	}
+	if b.Backup {
+		backend.Tier = balance.TierBackup
+	}
+	switch {
+	case admin.Disable:
+		backend.Why = "disabled by hand"
+	case s.Forward == lb.ForwardDR && way.Gateway.IsValid():
+		backend.Reachable, backend.Why = false, fmt.Sprintf("it is behind %s: forward %q reaches its own link only", way.Gateway, s.Forward)
+	case way.Hop == nil && way.Problem != "":
+		backend.Why = way.Problem
+	case way.Hop == nil:
+		backend.Why = "no neighbour answers for it yet"
+	case !said.Healthy:
+	case admin.Drain:
+		backend.Why = "drained by hand"
+	case admin.Weight != nil && backend.Why == "":
+		backend.Why = fmt.Sprintf("weight %d by hand", *admin.Weight)
+	}
+	return backend
+}
+
+// targetOf gives each place its way. One that is dead has none, so that nothing which the datapath
+// remembers of it counts.
+func targetOf(output *balance.Output, ways map[netip.Addr]nexthop.Way) desired.Target {
+	target := desired.Target{Choice: output.Choice, Backends: make([]lb.Backend, len(output.Places))}
+	for i := range output.Places {
+		place := &output.Places[i]
+		target.Backends[i] = place.Backend
+		if !place.Dead {
+			target.Backends[i].Hop = ways[place.Addr].Hop
+		}
+	}
+	return target
+}
