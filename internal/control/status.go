@@ -25,7 +25,7 @@ type Status struct {
 	Nodes      []Node       `json:"nodes"`               // by name
 	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
-	Checks     []Check      `json:"checks,omitempty"`    // by service and name
+	Checks     []Check      `json:"checks,omitempty"`    // by service, backend and name
 	Hooks      []Hook       `json:"hooks,omitempty"`
 }
 
@@ -41,6 +41,7 @@ type Agreement struct {
 // A Check is a health check of this node.
 type Check struct {
 	Service string    `json:"service"`
+	Backend string    `json:"backend,omitempty"` // that it is about; empty: this node
 	Name    string    `json:"name"`
 	Kind    string    `json:"kind"`
 	Target  string    `json:"target,omitempty"`

@@ -5,10 +5,12 @@ import (
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/probe"
 )
 
-// checksOf are the checks of a configuration, in the words of those who probe.
+// checksOf are the checks of a configuration, in the words of those who probe. Those of a service that
+// forwards are about each of its backends.
 func checksOf(cfg *config.Config) ([]probe.Check, error) {
 	var all []probe.Check
 	for i := range cfg.Services {
@@ -19,16 +21,36 @@ func checksOf(cfg *config.Config) ([]probe.Check, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, probe.Check{
+			check := probe.Check{
 				Service: s.Name, Name: c.Name, Target: netip.AddrPortFrom(c.Address, c.Port), Spec: specOf(kind, c),
 				Rule: health.Rule{
 					Interval: c.Interval, FastInterval: c.FastInterval, Timeout: c.Timeout,
 					Rise: c.Rise, Fall: c.Fall, Start: startOf(c.Start), Keep: c.Results,
 				},
-			})
+			}
+			if s.Forward == lb.ForwardLocal {
+				all = append(all, check)
+			} else {
+				all = append(all, ofBackends(check, s)...)
+			}
 		}
 	}
 	return all, nil
+}
+
+// ofBackends makes a check one of each backend that takes part.
+func ofBackends(check probe.Check, s *config.Service) []probe.Check {
+	var all []probe.Check
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if b.Down {
+			continue
+		}
+		one := check
+		one.Backend, one.Target = b.Name, netip.AddrPortFrom(b.Address, check.Target.Port())
+		all = append(all, one)
+	}
+	return all
 }
 
 func startOf(s config.CheckStart) health.State {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/probe"
 )
 
@@ -81,6 +82,29 @@ func TestEveryCheckIsProbedAsItIsConfigured(t *testing.T) {
 		if diff := cmp.Diff(want, got, comparable, sameText); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", check.Kind, diff)
 		}
+	}
+}
+
+func TestAServiceThatForwardsHasItsBackendsChecked(t *testing.T) {
+	check := config.Check{Kind: config.CheckTCP, Name: "tcp", Port: 80, Interval: 5 * time.Second}
+	got, err := checksOf(&config.Config{Services: []config.Service{{
+		Name: "web", Forward: lb.ForwardTunnel, Checks: []config.Check{check}, Backends: []config.Backend{
+			{Name: "b1", Address: netip.MustParseAddr("192.0.2.11")},
+			{Name: "b2", Address: netip.MustParseAddr("192.0.2.12"), Down: true},
+			{Name: "b3", Address: netip.MustParseAddr("2001:db8::13"), Weight: 7, Backup: true},
+		},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rule := health.Rule{Interval: 5 * time.Second, Start: health.Up}
+	spec := probe.Spec{TLS: probe.TLSSpec{NoVerify: true}}
+	want := []probe.Check{
+		{Service: "web", Backend: "b1", Name: "tcp", Target: netip.MustParseAddrPort("192.0.2.11:80"), Spec: spec, Rule: rule},
+		{Service: "web", Backend: "b3", Name: "tcp", Target: netip.MustParseAddrPort("[2001:db8::13]:80"), Spec: spec, Rule: rule},
+	}
+	if diff := cmp.Diff(want, got, comparable, sameText); diff != "" {
+		t.Errorf("checks (-want +got):\n%s", diff)
 	}
 }
 

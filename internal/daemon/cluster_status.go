@@ -13,8 +13,18 @@ import (
 	"github.com/lbctl/lbctl/internal/probe"
 )
 
+// describeChecks adds what checks found. What is wrong with a backend is told with the backends.
+func describeChecks(s *control.Status, checks []probe.Status) {
+	for _, check := range checks {
+		s.Checks = append(s.Checks, checkOf(check))
+		if check.State != health.Up && check.Backend == "" {
+			s.Problems = append(s.Problems, fmt.Sprintf("service %s: check %s is %s%s", check.Service, check.Name, check.State, lastDetail(check)))
+		}
+	}
+}
+
 // describeCluster adds what the cluster knows to a status, and what is wrong with it.
-func describeCluster(s *control.Status, c member.Status, checks []probe.Status) {
+func describeCluster(s *control.Status, c member.Status) {
 	moving := 0
 	for _, m := range c.Machine.Moving {
 		moving += m.Buckets
@@ -25,12 +35,6 @@ func describeCluster(s *control.Status, c member.Status, checks []probe.Status) 
 	}
 	for i := range s.Nodes {
 		describeMember(&s.Nodes[i], c)
-	}
-	for _, check := range checks {
-		s.Checks = append(s.Checks, checkOf(check))
-		if check.State != health.Up {
-			s.Problems = append(s.Problems, fmt.Sprintf("service %s: check %s is %s%s", check.Service, check.Name, check.State, lastDetail(check)))
-		}
 	}
 	for _, name := range c.Machine.Conflicts {
 		s.Problems = append(s.Problems, fmt.Sprintf("node %s has another configuration (seed, VIPs or services): make lb.yaml the same on all nodes", name))
@@ -96,7 +100,7 @@ func stateOf(m ownership.Member) string {
 
 func checkOf(c probe.Status) control.Check {
 	check := control.Check{
-		Service: c.Service, Name: c.Name, Kind: c.Kind.String(), State: c.State.String(), Since: c.Since,
+		Service: c.Service, Backend: c.Backend, Name: c.Name, Kind: c.Kind.String(), State: c.State.String(), Since: c.Since,
 	}
 	if c.Target.IsValid() {
 		check.Target = c.Target.String()

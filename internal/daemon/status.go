@@ -17,14 +17,18 @@ func (p *planner) daemon() control.Daemon {
 	return control.Daemon{
 		Status: func(ctx context.Context) (status control.Status, err error) {
 			asked := p.within(ctx, func() { status, err = p.status() })
-			if err := errors.Join(asked, err); err != nil || p.member == nil {
+			if err := errors.Join(asked, err); err != nil {
 				return status, err
+			}
+			describeChecks(&status, p.checks.Status())
+			if p.member == nil {
+				return status, nil
 			}
 			cluster, err := p.member.Status(ctx)
 			if err != nil {
 				return status, err
 			}
-			describeCluster(&status, cluster, p.checks.Status())
+			describeCluster(&status, cluster)
 			return status, nil
 		},
 		ConfigYAML: func(seed bool) []byte {
