@@ -15,8 +15,10 @@ enum ethertype {
 enum ip_protocol {
 	PROTO_HOP_BY_HOP = 0,
 	PROTO_ICMP = 1,
+	PROTO_IPIP = 4,
 	PROTO_TCP = 6,
 	PROTO_UDP = 17,
+	PROTO_IPV6 = 41,
 	PROTO_ROUTING = 43,
 	PROTO_FRAGMENT = 44,
 	PROTO_AH = 51,
@@ -48,7 +50,7 @@ struct ipv4 { /* RFC 791 */
 	__be32 dst;
 };
 
-enum ipv4_fragment { IPV4_MORE = 0x2000, IPV4_OFFSET = 0x1fff };
+enum ipv4_fragment { IPV4_DONT = 0x4000, IPV4_MORE = 0x2000, IPV4_OFFSET = 0x1fff };
 
 struct ipv6 { /* RFC 8200 */
 	__be32 version_class_flow;
@@ -73,6 +75,21 @@ struct ports { /* the start of TCP and UDP alike */
 	__be16 src;
 	__be16 dst;
 };
+
+struct udp { /* RFC 768 */
+	struct ports ports;
+	__be16 length;
+	__be16 checksum;
+};
+
+/* draft-ietf-intarea-gue-09 section 3, version 0 without optional fields */
+struct gue {
+	__u8 version_length;
+	__u8 protocol;
+	__be16 flags;
+};
+
+enum gue_port { GUE_PORT = 6080 };
 
 struct tcp { /* RFC 9293 section 3.1, without options */
 	struct ports ports;
@@ -102,8 +119,12 @@ enum icmp_type {
 	ICMP_PARAMETER = 12,
 };
 
+enum icmp_code { ICMP_FRAGMENTATION_NEEDED = 4 };
+
 enum icmpv6_type {
 	ICMPV6_UNREACHABLE = 1,
+	ICMPV6_TOO_BIG = 2,
+	ICMPV6_TIME_EXCEEDED = 3,
 	ICMPV6_PARAMETER = 4, /* 1 to 4 are the errors */
 	ICMPV6_ECHO = 128,
 	ICMPV6_SOLICITATION = 135,

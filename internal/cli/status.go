@@ -56,7 +56,11 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 		s.line("%s %s", s.paint(yellow, "drift:"), drift)
 	}
 	s.line("")
-	s.line("node        %s of cluster %s", status.Node, status.Cluster)
+	if status.RealServer == nil {
+		s.line("node        %s of cluster %s", status.Node, status.Cluster)
+	} else {
+		s.line("backend     %s, method %s by %s", status.Node, status.RealServer.Method, status.RealServer.Interface)
+	}
 	s.line("lbd         %s, pid %d, up %s", status.Version, status.PID, since(now, status.Started))
 	s.line("generation  %d", status.Generation)
 	s.line("config      %s, loaded %s ago", status.Config.File, since(now, status.Config.LoadedAt))
@@ -75,6 +79,10 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 		return []string{at.Interface, at.Mode, fmt.Sprint(at.ProgramID)}
 	}))
 	s.line("")
+	if status.RealServer != nil {
+		realServerTables(s, status.RealServer)
+		return
+	}
 	vipsTable(s, status.VIPs)
 	s.line("")
 	nodesTable(s, status.Nodes)

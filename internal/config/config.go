@@ -23,6 +23,9 @@ type Config struct {
 	Services    []Service
 	Membership  *Membership // nil: the nodes are as written, always up
 	Hooks       []Hook
+	// Backend is what this machine does instead; then only Attach and Shutdown count besides. Nil: it
+	// is a node.
+	Backend *BackendRole
 }
 
 // A Node is a machine of the cluster.

@@ -45,6 +45,9 @@ func hidden(seed [32]byte) string {
 }
 
 func (c *Config) leaves() map[string]string {
+	if c.Backend != nil {
+		return c.backendLeaves()
+	}
 	m := map[string]string{
 		"cluster.name": c.ClusterName,
 		"cluster.node": c.Node,

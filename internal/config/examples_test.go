@@ -25,7 +25,7 @@ func validFiles(t testing.TB) map[string][]byte {
 		t.Fatalf("found only %d examples", len(paths))
 	}
 	files := make(map[string][]byte)
-	for _, path := range append(paths, "../../deploy/lb.yaml") {
+	for _, path := range append(paths, "../../deploy/lb.yaml", "../../deploy/backend.yaml") {
 		src, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
@@ -82,10 +82,10 @@ func TestTheReferenceFileHasEveryKey(t *testing.T) {
 	if len(keys) < 20 {
 		t.Errorf("found only %d keys", len(keys))
 	}
-	src := reference(t)
+	src := slices.Concat(reference(t), backendReference(t))
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		if !regexp.MustCompile(`(?m)^\s*(- )?(# )?` + regexp.QuoteMeta(key) + `:(\s|$)`).Match(src) {
-			t.Errorf("deploy/lb.yaml does not have %q", key)
+			t.Errorf("deploy/lb.yaml and deploy/backend.yaml do not have %q", key)
 		}
 	}
 }

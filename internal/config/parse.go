@@ -42,11 +42,15 @@ func (r *reader) failed(src []byte) Errors {
 }
 
 func (r *reader) config(root value, host string) *Config {
+	if r.isBackend(root) {
+		return r.backend(root)
+	}
 	c := defaults()
-	f, ok := r.fields(root, "cluster", "interface", "attach", "shutdown", "drops", "vips", "services", "hooks")
+	f, ok := r.fields(root, "role", "cluster", "interface", "attach", "shutdown", "drops", "vips", "services", "hooks")
 	if !ok {
 		return nil
 	}
+	r.word(f["role"], roleNode, roleNode, roleBackend)
 	r.cluster(&c, at(f["cluster"], root), host)
 	c.Attach = r.word(f["attach"], c.Attach, "auto", "native", "generic")
 	c.Shutdown = Shutdown(r.word(f["shutdown"], string(c.Shutdown), string(Leave), string(Withdraw)))

@@ -25,6 +25,16 @@ func reference(t *testing.T) []byte {
 	return src
 }
 
+// backendReference is the file of the other role.
+func backendReference(t *testing.T) []byte {
+	t.Helper()
+	src, err := os.ReadFile("../../deploy/backend.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
+
 func TestTheReferenceFileIsValid(t *testing.T) {
 	if _, err := Parse("lb.yaml", reference(t)); err != nil {
 		t.Error(err)
@@ -34,7 +44,12 @@ func TestTheReferenceFileIsValid(t *testing.T) {
 // A line that is commented out and looks like "key: value" states a default: a file that says so
 // is the same file.
 func TestTheReferenceFileStatesTheDefaults(t *testing.T) {
-	src := string(reference(t))
+	statesTheDefaults(t, string(reference(t)))
+	statesTheDefaults(t, string(backendReference(t)))
+}
+
+func statesTheDefaults(t *testing.T, src string) {
+	t.Helper()
 	var spelled []string
 	for line := range strings.Lines(src) {
 		rest := strings.TrimLeft(line, " ")

@@ -11,6 +11,9 @@ import (
 
 // YAML renders the effective configuration, defaults filled in. Parsed again it is the same.
 func (c *Config) YAML() []byte {
+	if c.Backend != nil {
+		return c.backendYAML()
+	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster:\n  name: %s\n  seed: %q\n  node: %q\n  nodes:\n",
 		quoted(c.ClusterName), hex.EncodeToString(c.Seed[:]), c.Node)

@@ -27,6 +27,23 @@ type Status struct {
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
 	Checks     []Check      `json:"checks,omitempty"`    // by service, backend and name
 	Hooks      []Hook       `json:"hooks,omitempty"`
+	RealServer *RealServer  `json:"real_server,omitempty"` // of a machine with role: backend, which is no node
+}
+
+// A RealServer is what a machine does that directors forward to.
+type RealServer struct {
+	Interface string        `json:"interface"`
+	Method    string        `json:"method"` // dr or tunnel
+	VIPs      []netip.Addr  `json:"vips"`
+	Directors []netip.Addr  `json:"directors"` // whose tunnels are taken off
+	Tunnels   []TunnelCount `json:"tunnels"`
+}
+
+// A TunnelCount is what became of frames, by the reason that the program had.
+type TunnelCount struct {
+	Reason  string `json:"reason"`
+	Verdict string `json:"verdict"`
+	Count
 }
 
 // An Agreement says how far the nodes know the same and hold what they should.
@@ -163,6 +180,11 @@ func (s Status) sorted() Status {
 	}
 	s.Nodes = list(s.Nodes)
 	slices.SortFunc(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
+	if s.RealServer != nil {
+		server := *s.RealServer
+		server.VIPs, server.Directors, server.Tunnels = list(server.VIPs), list(server.Directors), list(server.Tunnels)
+		s.RealServer = &server
+	}
 	for i := range s.Nodes {
 		s.Nodes[i].Addresses = list(s.Nodes[i].Addresses)
 	}

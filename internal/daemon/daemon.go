@@ -71,6 +71,12 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		return err
 	}
 	defer listener.Close()
+	if cfg.Backend != nil {
+		return runRealServer(ctx, opts, cfg, listener, hangup)
+	}
+	if err := datapath.WithdrawDecap(opts.BPFDir); err != nil {
+		return fmt.Errorf("take off what this machine had as a backend: %w", err)
+	}
 	path, err := datapath.Open(datapath.Options{Dir: opts.BPFDir, Log: opts.Log})
 	if err != nil {
 		return fmt.Errorf("open datapath: %w", err)

@@ -206,6 +206,8 @@ func (p *planner) wish(ctx context.Context) {
 // changeable refuses what a running lbd cannot change.
 func (p *planner) changeable(fresh *config.Config) error {
 	switch {
+	case fresh.Backend != nil:
+		return errRoleChanged
 	case (p.cfg.Membership == nil) != (fresh.Membership == nil) ||
 		fresh.Membership != nil && !reflect.DeepEqual(fixed(*p.cfg.Membership), fixed(*fresh.Membership)):
 		return errors.New("cluster.membership changed: restart lbd to use it")

@@ -57,7 +57,7 @@ func (d *Datapath) attachDevice(name string) (AttachedDevice, error) {
 	err = d.attachTC(name, device.Index)
 	var attached AttachedDevice
 	if err == nil {
-		attached, err = d.attachXDP(name, device.Index)
+		attached, err = d.hook(name).attach(name, device.Index)
 	}
 	if err != nil {
 		return AttachedDevice{}, fmt.Errorf("interface %s: %w", name, err)
@@ -69,48 +69,57 @@ func (d *Datapath) linkPin(name, hook string) string {
 	return filepath.Join(d.opts.Dir, "links", name+"-"+hook)
 }
 
-func (d *Datapath) attachXDP(name string, index int) (AttachedDevice, error) {
-	program := d.programs.Programs["lb_xdp"]
-	pin := d.linkPin(name, "xdp")
-	l, err := openLink(pin, index)
+// An xdpHook is an XDP program that is to run on an interface, and where the link is pinned.
+type xdpHook struct {
+	program *ebpf.Program
+	pin     string
+	mode    Mode
+}
+
+func (d *Datapath) hook(name string) xdpHook {
+	return xdpHook{d.programs.Programs["lb_xdp"], d.linkPin(name, "xdp"), d.opts.Mode}
+}
+
+func (h xdpHook) attach(name string, index int) (AttachedDevice, error) {
+	l, err := openLink(h.pin, index)
 	if err != nil {
 		return AttachedDevice{}, err
 	}
 	if l != nil {
 		defer l.Close()
-		if mode := attachedMode(index); d.opts.Mode == ModeAuto || d.opts.Mode == mode {
-			if err := l.Update(program); err != nil {
+		if mode := attachedMode(index); h.mode == ModeAuto || h.mode == mode {
+			if err := l.Update(h.program); err != nil {
 				return AttachedDevice{}, fmt.Errorf("replace the XDP program: %w", err)
 			}
-			return described(name, mode, program)
+			return described(name, mode, h.program)
 		}
-		if err := os.Remove(pin); err != nil {
+		if err := os.Remove(h.pin); err != nil {
 			return AttachedDevice{}, err
 		}
 		l.Close()
 	}
-	fresh, mode, err := d.newXDPLink(index, program)
+	fresh, mode, err := h.newLink(index)
 	if err != nil {
 		return AttachedDevice{}, err
 	}
 	defer fresh.Close()
-	if err := fresh.Pin(pin); err != nil {
+	if err := fresh.Pin(h.pin); err != nil {
 		return AttachedDevice{}, fmt.Errorf("pin the XDP link: %w", err)
 	}
-	return described(name, mode, program)
+	return described(name, mode, h.program)
 }
 
-func (d *Datapath) newXDPLink(index int, program *ebpf.Program) (link.Link, Mode, error) {
+func (h xdpHook) newLink(index int) (link.Link, Mode, error) {
 	try := map[Mode][]Mode{ModeAuto: {ModeNative, ModeGeneric}, ModeNative: {ModeNative}, ModeGeneric: {ModeGeneric}}
 	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
 	var err error
-	for _, mode := range try[d.opts.Mode] {
+	for _, mode := range try[h.mode] {
 		if owner, off := foreignProgram(index); owner != "" {
 			return nil, "", fmt.Errorf("another XDP program is attached (%s); it is not replaced: "+
 				"detach it by what loaded it or by %q, or announce the VIP on another interface", owner, off)
 		}
 		var l link.Link
-		l, err = link.AttachXDP(link.XDPOptions{Program: program, Interface: index, Flags: flags[mode]})
+		l, err = link.AttachXDP(link.XDPOptions{Program: h.program, Interface: index, Flags: flags[mode]})
 		if err == nil {
 			return l, mode, nil
 		}
@@ -146,12 +155,13 @@ func foreignProgram(index int) (owner, off string) {
 func (d *Datapath) Runs(name string) bool { return d.detached(name) == "" }
 
 // detached says what became of our XDP program on an interface, or "" when it is attached.
-func (d *Datapath) detached(name string) string {
+func (d *Datapath) detached(name string) string { return detachedLink(name, d.linkPin(name, "xdp")) }
+
+func detachedLink(name, pin string) string {
 	device, err := findDevice(name)
 	if err != nil {
 		return err.Error()
 	}
-	pin := d.linkPin(name, "xdp")
 	l, err := link.LoadPinnedLink(pin, nil)
 	if err == nil {
 		defer l.Close()

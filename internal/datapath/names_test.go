@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
@@ -21,6 +22,11 @@ func namesOf(t *testing.T, enum, prefix string) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return enumNames(t, spec, enum, prefix)
+}
+
+func enumNames(t *testing.T, spec *ebpf.CollectionSpec, enum, prefix string) []string {
+	t.Helper()
 	var e *btf.Enum
 	if err := spec.Types.TypeByName(enum, &e); err != nil {
 		t.Fatal(err)

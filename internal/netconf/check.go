@@ -40,7 +40,7 @@ func (h *Host) Check(ctx context.Context, want Want) ([]Drift, error) {
 	if err != nil {
 		return nil, err
 	}
-	needs, missing := now.needs(want.VIPs)
+	needs, missing := now.needs(want)
 	errs := []error{missing}
 	seen := make(map[item]bool)
 	var drifts []Drift
@@ -82,11 +82,9 @@ func (now *snapshot) spoilers(vips []lb.VIP) []Drift {
 		}
 	}
 	for _, ifname := range slices.Sorted(maps.Keys(interfaces4)) {
-		// The kernel takes the larger of the two; 1 is strict.
-		all, own := value4("all", "rp_filter"), value4(ifname, "rp_filter")
-		if max(all, own) == "1" {
+		if strict(ifname) {
 			drifts = append(drifts, Drift{
-				Name:  item{kindSysctl, ifname, "ipv4/rp_filter"}.String(),
+				Name:  item{kindSysctl, ifname, looseReturn().name}.String(),
 				Found: "1", Wanted: "0 or 2, or clients whose way back is another interface are dropped", Manual: true,
 			})
 		}
@@ -100,9 +98,9 @@ func (now *snapshot) spoilers(vips []lb.VIP) []Drift {
 	return drifts
 }
 
-// value4 returns a one-digit IPv4 setting, or "" if there is none.
+// value4 returns a one-digit setting, by its name in an item, or "" if there is none.
 func value4(ifname, name string) string {
-	value, err := os.ReadFile(item{kindSysctl, ifname, "ipv4/" + name}.sysctlPath())
+	value, err := os.ReadFile(item{kindSysctl, ifname, name}.sysctlPath())
 	if err != nil {
 		return ""
 	}

@@ -24,10 +24,10 @@ type need struct {
 }
 
 // needs returns what the VIPs need, and an error for each whose interface does not exist.
-func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
+func (now *snapshot) needs(want Want) ([]need, error) {
 	var needs []need
 	var errs []error
-	for _, vip := range vips {
+	for _, vip := range want.VIPs {
 		ifname := vip.Interface
 		if _, ok := now.index[ifname]; !ok {
 			have := strings.Join(slices.Sorted(maps.Keys(now.index)), ", ")
@@ -38,7 +38,10 @@ func (now *snapshot) needs(vips []lb.VIP) ([]need, error) {
 		for _, s := range settings(vip.Addr) {
 			n.items = append(n.items, item{kindSysctl, ifname, s.name})
 		}
-		if vip.Addr.Is6() && !now.ownGlobal6(vips) {
+		if vip.Addr.Is4() && want.Loose {
+			n.items = append(n.items, item{kindSysctl, ifname, looseReturn().name})
+		}
+		if vip.Addr.Is6() && !now.ownGlobal6(want.VIPs) {
 			n.items = append(n.items, item{kindSysctl, ifname, ownSources().name})
 		}
 		if vip.MAC != nil {

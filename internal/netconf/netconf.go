@@ -17,6 +17,9 @@ import (
 // Want is all that this machine is to hold.
 type Want struct {
 	VIPs []lb.VIP
+	// Loose is for machines that answer clients by another way than their packets come: the interfaces
+	// of IPv4 VIPs drop none because of that. A filter that is off stays off.
+	Loose bool
 }
 
 // A Host is this machine's network configuration as far as it is ours. What it holds is in the
@@ -40,7 +43,7 @@ func (h *Host) Set(ctx context.Context, want Want) error {
 	if err != nil {
 		return err
 	}
-	needs, missing := now.needs(want.VIPs)
+	needs, missing := now.needs(want)
 	return errors.Join(missing, h.apply(ctx, now, needs))
 }
 

@@ -24,6 +24,15 @@ type setting struct {
 // a VIP. Others may have theirs on lo, and keep it.
 func ownSources() setting { return setting{"ipv6/use_oif_addrs_only", "1", false} }
 
+// looseReturn makes the kernel take packets whose way back leaves by another interface.
+func looseReturn() setting { return setting{"ipv4/rp_filter", "2", false} }
+
+// strict says whether an interface drops packets whose way back leaves by another one. The kernel
+// takes the larger of two settings; 1 is strict.
+func strict(ifname string) bool {
+	return max(value4("all", looseReturn().name), value4(ifname, looseReturn().name)) == "1"
+}
+
 // settings returns what an interface needs for VIPs of the address's family.
 func settings(vip netip.Addr) []setting {
 	if vip.Is4() {
@@ -43,7 +52,7 @@ func settings(vip netip.Addr) []setting {
 // setting returns what a sysctl item is to be.
 func (it item) setting() setting {
 	known := slices.Concat(settings(netip.IPv4Unspecified()), settings(netip.IPv6Unspecified()))
-	for _, s := range append(known, ownSources()) {
+	for _, s := range append(known, ownSources(), looseReturn()) {
 		if s.name == it.Name {
 			return s
 		}
