@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"cmp"
 	"math"
 	"net/netip"
 	"time"
@@ -17,11 +18,12 @@ type identity struct {
 
 // A place is what a number in slots and flows stands for.
 type place struct {
-	identity               // without a name it is free
+	identity               // without an address it is free; without a name it is restored, and not seated yet
 	present  bool          // among the backends
 	share    share         // what it gets
 	since    time.Duration // when it came up last
-	named    time.Duration // when a slot named it last
+	inUse    bool          // among the backends, or named by a slot
+	left     time.Duration // when that ended
 }
 
 // grownUp is when those came up that were there before the service.
@@ -38,7 +40,10 @@ func (s *Service) seat(backends []Backend) []int {
 		id := identity{backends[i].Name, backends[i].Addr, backends[i].Port}
 		seat, known := s.seats[id]
 		if !known {
-			for free < len(s.places) && s.places[free].name != "" {
+			seat, known = s.adopt(id)
+		}
+		if !known {
+			for free < len(s.places) && s.places[free].addr.IsValid() {
 				free++
 			}
 			if seat = free; seat == lb.MaxBackends {
@@ -55,6 +60,16 @@ func (s *Service) seat(backends []Backend) []int {
 		seats[i] = seat
 	}
 	return seats
+}
+
+// adopt names a restored place.
+func (s *Service) adopt(id identity) (seat int, known bool) {
+	nameless := identity{addr: id.addr, port: id.port}
+	if seat, known = s.seats[nameless]; known {
+		delete(s.seats, nameless)
+		s.seats[id], s.places[seat].identity = seat, id
+	}
+	return seat, known
 }
 
 // share gives every place what it gets.
@@ -87,11 +102,11 @@ func (s *Service) show() []Place {
 	list := make([]Place, len(s.places))
 	for i := range s.places {
 		p := &s.places[i]
-		if p.name == "" {
+		if !p.addr.IsValid() {
 			continue
 		}
 		list[i] = Place{
-			Backend: lb.Backend{Name: p.name, Addr: p.addr, Port: p.port},
+			Backend: lb.Backend{Name: cmp.Or(p.name, p.addr.String()), Addr: p.addr, Port: p.port},
 			State:   p.share.state, Why: p.share.why, Dead: p.share.dead,
 			Weight: (p.share.weight + weightUnit - 1) / weightUnit,
 		}
@@ -109,18 +124,21 @@ func (s *Service) show() []Place {
 	return list
 }
 
-// release frees the places of removed backends that nothing names any more. They are still in shown,
+// release frees the places of removed backends that no flow names any more. They are still in shown,
 // and free from the next Update on.
 func (s *Service) release(shown []Place, seen *Seen) {
 	for i := range s.places {
 		p := &s.places[i]
+		wasInUse := p.inUse
+		p.inUse = p.present || shown[i].Slots > 0 || shown[i].Leaving > 0
 		switch {
-		case !s.keeps(rulePlaces) && !p.present && p.name != "":
-			delete(s.seats, p.identity)
-			*p = place{}
-		case p.present || shown[i].Slots > 0 || shown[i].Leaving > 0:
-			p.named = s.now
-		case p.name != "" && s.lookedSince(p.named, seen) && (i >= len(seen.Flows) || seen.Flows[i] == 0):
+		case p.inUse || !p.addr.IsValid():
+			continue
+		case wasInUse:
+			p.left = s.now
+		}
+		free := s.lookedSince(p.left, seen) && (i >= len(seen.Flows) || seen.Flows[i] == 0)
+		if free || !s.keeps(rulePlaces) {
 			delete(s.seats, p.identity)
 			*p = place{}
 		}

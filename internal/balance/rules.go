@@ -18,6 +18,7 @@ const (
 	ruleForgotten        // a scheduler that remembers nothing leaves exceptions behind
 	ruleApplied          // no time passes for what the datapath does not do yet
 	rulePlaces           // places stay while a slot or flow names them
+	ruleRestored         // who comes after a restart goes on where the datapath is
 	ruleCount
 )
 

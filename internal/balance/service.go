@@ -76,6 +76,36 @@ func (s *Service) Update(now time.Duration, in Input) Output {
 	return s.output(in.Seen)
 }
 
+// Restore begins where another Service, of a process before this one, left the datapath, instead of
+// with nothing. It comes before the first Update. Backends are by place, of address and port; a place
+// without an address is free. Rules are those that the datapath had.
+func (s *Service) Restore(now time.Duration, rules Rules, backends []lb.Backend, choice *lb.Choice) {
+	if !s.keeps(ruleRestored) {
+		return
+	}
+	s.begun, s.now, s.rules = true, now, rules
+	s.current, s.choice = choice.Current, choice
+	s.places = make([]place, len(backends))
+	for i := range backends {
+		if b := &backends[i]; b.Addr.IsValid() {
+			s.places[i] = place{identity: identity{addr: b.Addr, port: b.Port}, since: grownUp, inUse: true}
+			s.seats[s.places[i].identity] = i
+		}
+	}
+	for slot, mark := range choice.Marks {
+		m := move{
+			slot: slot, previous: lb.NoBackend, changed: now, learnt: now + rules.TCPIdle + slack,
+			mark: mark &^ lb.SlotNoting, // which begins anew
+		}
+		if choice.Previous != nil {
+			m.previous = choice.Previous[slot]
+		}
+		if m.mark != 0 {
+			s.moves = append(s.moves, m)
+		}
+	}
+}
+
 // aim makes the table of who should have each slot.
 func (s *Service) aim() {
 	weights := make([]maglev.Backend, len(s.places))

@@ -189,6 +189,35 @@ func TestPlacesStayWhileSomethingNamesThem(t *testing.T) {
 	check("with another address", l.update(later+3, again, nil), "b4 removed", "b2 up", "b3 up", "b4 up")
 }
 
+func TestWhoComesAfterARestartGoesOn(t *testing.T) {
+	l := &timeline{t, newService(7), Rules{TCPIdle: idle, UDPIdle: time.Minute}}
+	backends := backendsNamed("b1", "b2", "b3")
+	backends[2].Weight = 0
+	l.update(0, backends, nil)
+	backends[0].Weight = 0
+	noted := time.Minute + slack
+	l.update(0, backends, nil)
+	before := l.update(noted, backends[:2], nil)
+	l.expect("before", before, noted+idle+slack, map[slotView]int{{1, 0, lb.SlotMoving}: 3, {1, -1, 0}: 4})
+
+	var places []lb.Backend
+	for _, p := range before.Places {
+		places = append(places, lb.Backend{Addr: p.Addr, Port: p.Port})
+	}
+	l.Service = newService(7)
+	l.Restore(0, l.rules, places, before.Choice)
+	after := l.update(time.Second, []Backend{backends[1], backends[0]}, nil)
+	l.expect("after", after, idle+slack, map[slotView]int{{1, 0, lb.SlotMoving}: 3, {1, -1, 0}: 4})
+	want := []Place{
+		{Backend: lb.Backend{Name: "b1", Addr: backends[0].Addr}, State: StateDrained, Leaving: 3},
+		{Backend: lb.Backend{Name: "b2", Addr: backends[1].Addr}, State: StateUp, Weight: 100, Slots: 7},
+		{Backend: lb.Backend{Name: "192.0.2.12", Addr: backends[2].Addr}, State: StateRemoved},
+	}
+	if diff := cmp.Diff(want, after.Places, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
+		t.Errorf("places (-want +got):\n%s", diff)
+	}
+}
+
 func TestNoMorePlacesThanThereAre(t *testing.T) {
 	s := New()
 	var backends []Backend

@@ -1,6 +1,7 @@
 package balance
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -123,7 +124,8 @@ func (k *kernel) look(now time.Duration) *Seen {
 
 // A server is what flows are at, for as long as it lives.
 type server struct {
-	name string
 	addr netip.Addr
 	life int
 }
+
+func (s server) String() string { return fmt.Sprintf("%v (life %d)", s.addr, s.life) }

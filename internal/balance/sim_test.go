@@ -71,9 +71,9 @@ type world struct {
 	calm    bool // nothing changes any more
 
 	backends []Backend
-	lives    map[identity]int // grows when it dies
-	dead     map[identity]bool
-	unheard  map[identity]bool // died, of which the datapath did not hear since
+	lives    map[netip.Addr]int // grows when it dies
+	dead     map[netip.Addr]bool
+	unheard  map[netip.Addr]bool // died, of which the datapath did not hear since
 	applied  bool
 	updates  int
 	clients  []*client
@@ -85,7 +85,7 @@ type world struct {
 func newWorld(seed uint64, broken rule, verbose bool) *world {
 	w := &world{
 		random: rand.New(rand.NewPCG(seed, 1)), service: newService(simSlots),
-		lives: make(map[identity]int), dead: make(map[identity]bool), unheard: make(map[identity]bool), applied: true,
+		lives: make(map[netip.Addr]int), dead: make(map[netip.Addr]bool), unheard: make(map[netip.Addr]bool), applied: true,
 	}
 	if verbose {
 		w.log = new(strings.Builder)
@@ -116,6 +116,7 @@ func newWorld(seed uint64, broken rule, verbose bool) *world {
 	}
 	w.at(w.below(w.pace), w.change)
 	w.at(0, w.look)
+	w.at(w.below(10*w.pace), w.restart)
 	return w
 }
 
@@ -162,6 +163,26 @@ func (w *world) next() {
 	e.do()
 }
 
+// restart begins with what the datapath has.
+func (w *world) restart() {
+	if w.calm {
+		return
+	}
+	w.at(w.below(20*w.pace), w.restart)
+	w.say("restart")
+	broken := w.service.broken
+	w.service = newService(simSlots)
+	w.service.broken = broken
+	places := make([]lb.Backend, len(w.kernel.places))
+	for i := range places {
+		p := &w.kernel.places[i]
+		places[i] = lb.Backend{Addr: p.Addr, Port: p.Port}
+	}
+	w.service.Restore(w.now, w.kernel.rules, places, w.kernel.choice)
+	w.applied = true
+	w.update()
+}
+
 // rest checks that nothing is left of what happened.
 func (w *world) rest() {
 	switch c := w.service.choice; {
@@ -171,7 +192,7 @@ func (w *world) rest() {
 		w.fail("slots are at %v, and should be at %v", c.Current, w.service.table)
 	}
 	for i := range w.service.places {
-		if p := &w.service.places[i]; p.name != "" && !p.present {
+		if p := &w.service.places[i]; p.addr.IsValid() && !p.present {
 			w.fail("the place of %s, which was removed, is not free", p.name)
 		}
 	}
@@ -203,9 +224,8 @@ func (w *world) send(i int, c *client) {
 			return
 		}
 		p := &w.kernel.places[place]
-		id := identity{p.Name, p.Addr, p.Port}
-		to = server{p.Name, p.Addr, w.lives[id]}
-		nowhere = w.dead[id] || w.unheard[id]
+		to = server{p.Addr, w.lives[p.Addr]}
+		nowhere = w.dead[p.Addr] || w.unheard[p.Addr]
 	}
 	c.sent++
 	switch {
@@ -310,20 +330,19 @@ func (w *world) mourn() {
 	main, least := up[TierMain], w.rules.MinBackends
 	heedless := least > 0 && main+up[TierBackup] < least && (main+up[TierBackup] > 0 || up[TierSorry] == 0)
 	for _, b := range w.backends {
-		id := identity{b.Name, b.Addr, b.Port}
 		dead := b.Disabled || !b.Reachable || !b.Healthy && (!heedless || b.Tier != TierMain)
-		if dead && !w.dead[id] {
-			w.lives[id]++
-			w.unheard[id] = true
+		if dead && !w.dead[b.Addr] {
+			w.lives[b.Addr]++
+			w.unheard[b.Addr] = true
 			for i, c := range w.clients {
-				if c != nil && c.opened && c.at.name == b.Name && c.at.addr == b.Addr {
+				if c != nil && c.opened && c.at.addr == b.Addr {
 					w.say("flow %d dies with %s", i, b.Name)
 					w.clients[i] = nil
 					w.at(w.below(time.Minute), func() { w.open(i) })
 				}
 			}
 		}
-		w.dead[id] = dead
+		w.dead[b.Addr] = dead
 	}
 }
 
@@ -361,7 +380,7 @@ func (w *world) changeOne() {
 	case 7, 8:
 		w.add()
 	case 9:
-		b.Addr = w.addr()
+		b.Addr = w.addr(b.Name)
 	case 10:
 		w.rules.MinBackends = w.random.IntN(3)
 	case 11:
@@ -374,15 +393,15 @@ func (w *world) changeOne() {
 	}
 }
 
-func (w *world) addr() netip.Addr {
-	return netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + w.random.IntN(3))})
+// addr is one of three of a backend.
+func (w *world) addr(name string) netip.Addr {
+	return netip.AddrFrom4([4]byte{192, 0, 2, 10*(name[1]-'0') + byte(w.random.IntN(3))})
 }
 
 // add configures one more backend, if its name is not taken.
 func (w *world) add() {
-	b := Backend{
-		Name: fmt.Sprintf("b%d", 1+w.random.IntN(6)), Addr: w.addr(), Weight: 100, Reachable: true, Healthy: true,
-	}
+	name := fmt.Sprintf("b%d", 1+w.random.IntN(6))
+	b := Backend{Name: name, Addr: w.addr(name), Weight: 100, Reachable: true, Healthy: true}
 	for i := range w.backends {
 		if w.backends[i].Name == b.Name {
 			return
