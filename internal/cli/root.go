@@ -43,6 +43,7 @@ func (a *app) root() *cobra.Command {
 		dropsCommand(a),
 		demoCommand(a),
 		demoWebCommand(),
+		backendCommand(a),
 		eventsCommand(a),
 		keysCommand(a),
 		completionCommand(a),

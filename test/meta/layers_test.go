@@ -24,6 +24,7 @@ var layers = map[string]int{
 	"internal/config":     1,
 	"internal/desired":    1,
 	"internal/ownership":  1,
+	"internal/recipe":     1,
 	"internal/balance":    1,
 	"internal/health":     1,
 	"internal/announce":   2,
