@@ -32,6 +32,7 @@ var layers = map[string]int{
 	"internal/netconf":    2,
 	"internal/netmon":     2,
 	"internal/nexthop":    2,
+	"internal/passage":    2,
 	"internal/netlab":     2,
 	"internal/cluster":    2,
 	"internal/heartbeat":  2,
