@@ -27,9 +27,12 @@ services:
     scheduler: source
     mss: 1380
     flow-idle: 1h
-    checks: [{type: https}]
+    min-backends: 2
+    slow-start: 30s
+    sorry: 203.0.113.99
+    checks: [{type: https, via: vip}]
     backends:
-      - {name: a, address: 203.0.113.21, weight: 0}
+      - {name: a, address: 203.0.113.21, weight: 0, slow-start: 0s}
       - {name: b, address: "2001:db8::21", backup: true}
       - {address: "2001:db8::22", down: true}
       - 203.0.113.23
@@ -43,17 +46,19 @@ func TestAServiceWithBackendsIsReadWhole(t *testing.T) {
 	want := Service{
 		Name: "web", VIPs: []netip.Addr{netip.MustParseAddr("198.51.100.80")}, Protocol: lb.ProtocolTCP,
 		Ports: []lb.PortRange{{First: 443, Last: 443}}, Hash: lb.HashSource, Forward: lb.ForwardTunnel,
-		MinNodes: 1, UDPIdle: 30 * time.Second, Encap: lb.EncapGUE, MSS: 1380, FlowIdle: time.Hour,
+		MinNodes: 1, UDPIdle: 30 * time.Second, Encap: lb.EncapGUE, MSS: 1380, FlowIdle: time.Hour, Agree: 50,
 		Checks: []Check{{
-			Name: "https", Kind: CheckHTTPS, Port: 443, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
+			Name: "https", Kind: CheckHTTPS, Via: ViaVIP, Port: 443, Interval: 2 * time.Second, Timeout: time.Second, Rise: 2, Fall: 3,
 			Start: StartUp, Results: 20, HTTP: HTTPCheck{Method: "GET", Path: "/", Status: []StatusRange{{200, 299}}}, TLS: TLSCheck{Verify: true},
 		}},
 		Backends: []Backend{
 			{Name: "a", Address: netip.MustParseAddr("203.0.113.21")},
-			{Name: "b", Address: netip.MustParseAddr("2001:db8::21"), Weight: 100, Backup: true},
-			{Name: "2001:db8::22", Address: netip.MustParseAddr("2001:db8::22"), Weight: 100, Down: true},
-			{Name: "203.0.113.23", Address: netip.MustParseAddr("203.0.113.23"), Weight: 100},
+			{Name: "b", Address: netip.MustParseAddr("2001:db8::21"), Weight: 100, Backup: true, SlowStart: 30 * time.Second},
+			{Name: "2001:db8::22", Address: netip.MustParseAddr("2001:db8::22"), Weight: 100, Down: true, SlowStart: 30 * time.Second},
+			{Name: "203.0.113.23", Address: netip.MustParseAddr("203.0.113.23"), Weight: 100, SlowStart: 30 * time.Second},
 		},
+		Sorry:       &Backend{Name: "203.0.113.99", Address: netip.MustParseAddr("203.0.113.99"), Weight: 100},
+		MinBackends: 2,
 	}
 	if diff := cmp.Diff(want, c.Services[0], compare); diff != "" {
 		t.Error(diff)
@@ -71,11 +76,13 @@ func TestDiffNamesBackends(t *testing.T) {
 		{"services[web].backends[203.0.113.23].address", `"203.0.113.23"`, ""},
 		{"services[web].backends[203.0.113.23].backup", "false", ""},
 		{"services[web].backends[203.0.113.23].down", "false", ""},
+		{"services[web].backends[203.0.113.23].slow-start", "30s", ""},
 		{"services[web].backends[203.0.113.23].weight", "100", ""},
 		{"services[web].backends[a].weight", "0", "50"},
 		{"services[web].backends[c].address", "", `"203.0.113.23"`},
 		{"services[web].backends[c].backup", "", "false"},
 		{"services[web].backends[c].down", "", "false"},
+		{"services[web].backends[c].slow-start", "", "30s"},
 		{"services[web].backends[c].weight", "", "100"},
 		{"services[web].flow-idle", "1h", "2h"},
 		{"services[web].mss", "1380", "1360"},
@@ -96,6 +103,8 @@ func TestTheFingerprintIsOfWhatDirectorsShare(t *testing.T) {
 		{"another backend", "      - 203.0.113.23\n", "", true},
 		{"a weight", "weight: 0", "weight: 7", true},
 		{"encap", "encap: gue", "encap: ip", true},
+		{"min-backends", "min-backends: 2", "min-backends: 1", true},
+		{"sorry", "    sorry: 203.0.113.99\n", "", true},
 		{"flow-idle", "flow-idle: 1h", "flow-idle: 2h", true},
 		{"mss", "mss: 1380", "mss: 1381", true},
 

@@ -11,6 +11,7 @@ import (
 type Check struct {
 	Name         string // unique in the service
 	Kind         CheckKind
+	Via          CheckVia   // of backends only
 	Address      netip.Addr // invalid for files, and for backends: each has its own
 	Port         uint16     // 0 for kinds without one
 	Interval     time.Duration
@@ -48,6 +49,18 @@ const (
 
 // String returns the word of the file.
 func (k CheckKind) String() string { return string(k) }
+
+// CheckVia is the way of a check to a backend.
+type CheckVia string
+
+// The ways.
+const (
+	ViaDirect CheckVia = "direct" // to the backend's own address
+	ViaVIP    CheckVia = "vip"    // to the VIP, as the datapath sends packets there
+)
+
+// String returns the word of the file.
+func (v CheckVia) String() string { return string(v) }
 
 // CheckStart is what a check is before its first result.
 type CheckStart string

@@ -78,16 +78,22 @@ type Service struct {
 	Scheduler lb.Scheduler
 	MSS       uint16        // that larger ones of SYNs are cut to; 0: they stay
 	FlowIdle  time.Duration // a flow that says nothing for so long is over
+	Agree     int           // percent of the directors that must find a backend healthy, 1..100
 	Backends  []Backend     // in the order of the file
+	Sorry     *Backend      // gets flows while no other backend can, unless health is ignored then; nil: none
+	// MinBackends is how many must be able to serve: below it backups help, and if there are too few
+	// even then, health is ignored. 0: backups help when nobody else can, and health always counts.
+	MinBackends int
 }
 
 // A Backend is a real server that a service forwards to.
 type Backend struct {
-	Name    string // unique in the service
-	Address netip.Addr
-	Weight  int  // 0..lb.MaxWeight
-	Backup  bool // gets flows while no other backend can
-	Down    bool // takes no part
+	Name      string // unique in the service
+	Address   netip.Addr
+	Weight    int           // 0..lb.MaxWeight
+	Backup    bool          // gets flows while too few others can
+	Down      bool          // takes no part
+	SlowStart time.Duration // in which its weight grows when it came up; 0: at once
 }
 
 // Shutdown is what SIGTERM does to the datapath.
@@ -123,6 +129,8 @@ const (
 	maxPatterns  = 64
 	minInterval  = 100 * time.Millisecond
 
+	maxSlowStart = time.Hour
+
 	minMSS = 536   // what every IPv4 host can take, RFC 9293
 	maxMSS = 65495 // of the largest packet
 )
@@ -142,6 +150,7 @@ const (
 	defaultNetBits4 = 24               // of hash: source-net, what other balancers call class C affinity
 	defaultNetBits6 = 64               // one network of IPv6
 	defaultFlowIdle = 15 * time.Minute // longer than most keepalives and idle timeouts
+	defaultAgree    = 50               // two directors that differ: it is the way of one of them
 )
 
 // What membership, checks and hooks do unless told otherwise.

@@ -87,7 +87,10 @@ func (c *Config) leaves() map[string]string {
 		m[path+"forward"] = s.Forward.String()
 		leavesOf(m, path, s.ofHealth())
 		if s.Forward != lb.ForwardLocal {
-			leavesOf(m, path, s.ofForwarding())
+			leavesOf(m, path, s.ofForwarding(c.Membership != nil))
+		}
+		if s.Sorry != nil {
+			leavesOf(m, path+"sorry["+s.Sorry.Name+"].", s.Sorry.settings()[:1])
 		}
 		for i := range s.Backends {
 			b := &s.Backends[i]

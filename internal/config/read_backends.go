@@ -14,7 +14,7 @@ import (
 func (r *reader) forward(f map[string]value) lb.Forward {
 	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardTunnel.String()}
 	forward := lb.ForwardLocal
-	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle"}
+	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle", "agree", "min-backends", "slow-start", "sorry"}
 	switch word := r.word(f["forward"], words[0], words...); {
 	case r.wrong(f["forward"]):
 		return forward // not so: what it is could not be read
@@ -42,7 +42,12 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 		r.fail(f["mss"], "", "only TCP has segments")
 	}
 	s.FlowIdle = r.duration(f["flow-idle"], time.Minute, 24*time.Hour, defaultFlowIdle)
-	r.backends(c, s, at(f["backends"], item))
+	s.Agree = r.integer(f["agree"], 1, 100, defaultAgree)
+	if f["agree"].given() && c.Membership == nil && !r.toldStatic {
+		r.fail(f["agree"], "add cluster.membership, or leave it out", "the nodes of this file do not tell each other what they find")
+	}
+	s.MinBackends = r.integer(f["min-backends"], 0, lb.MaxBackends, 0)
+	r.backends(c, s, f, item)
 }
 
 // scheduler takes "source" for another way to say which hash.
@@ -58,7 +63,8 @@ func (r *reader) scheduler(s *Service, v, hash value) {
 	}
 }
 
-func (r *reader) backends(c *Config, s *Service, v value) {
+func (r *reader) backends(c *Config, s *Service, f map[string]value, item value) {
+	v := at(f["backends"], item)
 	items, ok := r.items(v, true)
 	switch {
 	case !ok:
@@ -74,42 +80,77 @@ func (r *reader) backends(c *Config, s *Service, v value) {
 		r.fail(v, "", "more than %d backends, those of all services together", maxServers)
 		return
 	}
-	names, owners := make(map[string]bool), make(map[netip.Addr]string)
+	slow := r.duration(f["slow-start"], 0, maxSlowStart, 0)
+	seen := &servers{names: make(map[string]bool), owners: make(map[netip.Addr]string)}
 	for _, item := range items {
-		f, ok := r.backendFields(item)
+		own, ok := onlyAddress(item)
+		if !ok {
+			own, ok = r.fields(item, "name", "address", "weight", "backup", "down", "slow-start")
+		}
 		if !ok {
 			continue
 		}
-		b := Backend{
-			Address: r.backendAddress(c, at(f["address"], item)),
-			Weight:  r.integer(f["weight"], 0, lb.MaxWeight, defaultWeight),
-			Backup:  r.boolean(f["backup"], false),
-			Down:    r.boolean(f["down"], false),
+		if b, ok := r.server(c, item, own, seen); ok {
+			b.SlowStart = r.duration(own["slow-start"], 0, maxSlowStart, slow)
+			s.Backends = append(s.Backends, b)
 		}
-		if !b.Address.IsValid() {
-			continue
-		}
-		if owner, taken := owners[b.Address]; taken {
-			r.fail(f["address"], "", "%s is the address of backend %q already", b.Address, owner)
-		}
-		b.Name = b.Address.String()
-		if f["name"].given() {
-			b.Name = r.name(f["name"], ".-", maxName)
-		}
-		if names[b.Name] && b.Name != "" && owners[b.Address] == "" {
-			r.fail(at(f["name"], item), "", "another backend of the service is called %q", b.Name)
-		}
-		names[b.Name], owners[b.Address] = true, b.Name
-		s.Backends = append(s.Backends, b)
+	}
+	r.sorry(c, s, f["sorry"], seen)
+}
+
+func (r *reader) sorry(c *Config, s *Service, v value, seen *servers) {
+	if !v.given() {
+		return
+	}
+	f, ok := onlyAddress(v)
+	if !ok {
+		f, ok = r.fields(v, "name", "address")
+	}
+	if !ok {
+		return
+	}
+	if b, ok := r.server(c, v, f, seen); ok {
+		s.Sorry = &b
 	}
 }
 
-// backendFields takes an address alone for a backend that has nothing else to say.
-func (r *reader) backendFields(item value) (map[string]value, bool) {
-	if item.given() && item.node.Kind == yaml.ScalarNode {
-		return map[string]value{"address": item}, true
+// servers are the backends of a service so far, to find two that are the same.
+type servers struct {
+	names  map[string]bool
+	owners map[netip.Addr]string
+}
+
+func (r *reader) server(c *Config, v value, f map[string]value, seen *servers) (Backend, bool) {
+	b := Backend{
+		Address: r.backendAddress(c, at(f["address"], v)),
+		Weight:  r.integer(f["weight"], 0, lb.MaxWeight, defaultWeight),
+		Backup:  r.boolean(f["backup"], false),
+		Down:    r.boolean(f["down"], false),
 	}
-	return r.fields(item, "name", "address", "weight", "backup", "down")
+	if !b.Address.IsValid() {
+		return Backend{}, false
+	}
+	owner, taken := seen.owners[b.Address]
+	if taken {
+		r.fail(f["address"], "", "%s is the address of backend %q already", b.Address, owner)
+	}
+	b.Name = b.Address.String()
+	if f["name"].given() {
+		b.Name = r.name(f["name"], ".-", maxName)
+	}
+	if seen.names[b.Name] && b.Name != "" && !taken {
+		r.fail(at(f["name"], v), "", "another backend of the service is called %q", b.Name)
+	}
+	seen.names[b.Name], seen.owners[b.Address] = true, b.Name
+	return b, true
+}
+
+// onlyAddress takes an address for a backend that has nothing else to say.
+func onlyAddress(v value) (map[string]value, bool) {
+	if !v.given() || v.node.Kind != yaml.ScalarNode {
+		return nil, false
+	}
+	return map[string]value{"address": v}, true
 }
 
 // backendAddress is of another machine: neither nodes nor the cluster itself serve what they send on.

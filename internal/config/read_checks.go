@@ -67,7 +67,7 @@ func (r *reader) checks(c *Config, s *Service, v value) {
 	}
 	names := make(map[string]bool)
 	for _, item := range items {
-		f, ok := r.fields(item, "type", "name", "address", "port", "interval", "timeout", "rise", "fall",
+		f, ok := r.fields(item, "type", "name", "via", "address", "port", "interval", "timeout", "rise", "fall",
 			"fast-interval", "start", "results", "method", "path", "host", "headers", "status", "body",
 			"tls-verify", "sni", "send", "expect", "days", "query", "record", "command", "want", "contains")
 		if !ok {
@@ -80,6 +80,7 @@ func (r *reader) checks(c *Config, s *Service, v value) {
 		check := Check{Kind: k.kind}
 		r.checkName(&check, f["name"], item, names)
 		r.target(&check, k, s, f, item)
+		r.via(&check, s, f)
 		r.rhythm(&check, f)
 		r.attempt(&check, f, item)
 		s.Checks = append(s.Checks, check)
@@ -155,6 +156,29 @@ func (r *reader) target(check *Check, k kindOfCheck, s *Service, f map[string]va
 		check.Port = s.Ports[0].First
 	case len(s.Ports) > 0 && k.kind != CheckExec:
 		r.fail(at(port, item), "the service has all ports; name one of them", "missing")
+	}
+}
+
+// via reads the way to a backend. What is forwarded by its port alone can be asked through the VIP.
+func (r *reader) via(check *Check, s *Service, f map[string]value) {
+	v := f["via"]
+	if s.Forward == lb.ForwardLocal {
+		if v.given() {
+			r.fail(v, "", "a check of a service with forward %q has no such key", s.Forward.String())
+		}
+		return
+	}
+	check.Via = CheckVia(r.word(v, ViaDirect.String(), ViaDirect.String(), ViaVIP.String()))
+	if check.Via != ViaVIP {
+		return
+	}
+	kinds := []CheckKind{CheckTCP, CheckHTTP, CheckHTTPS, CheckTLSExpiry, CheckDNS}
+	served := slices.ContainsFunc(s.Ports, func(p lb.PortRange) bool { return p.First <= check.Port && check.Port <= p.Last })
+	switch {
+	case !slices.Contains(kinds, check.Kind):
+		r.fail(v, "", "a check of type %q does not go through the VIP", check.Kind.String())
+	case check.Port != 0 && s.Ports != nil && !served:
+		r.fail(f["port"], "", "%d is no port of the service; through the VIP, nothing else is sent on", check.Port)
 	}
 }
 

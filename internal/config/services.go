@@ -14,7 +14,8 @@ func (r *reader) services(c *Config, v value) {
 	placed := &placement{owners: make(map[vipProtocol][]portOwner)}
 	for i, item := range items {
 		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
-			"encap", "scheduler", "mss", "flow-idle", "backends", "min-nodes", "udp-idle", "checks")
+			"encap", "scheduler", "mss", "flow-idle", "backends",
+			"agree", "min-backends", "slow-start", "sorry", "min-nodes", "udp-idle", "checks")
 		if !ok {
 			continue
 		}

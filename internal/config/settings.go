@@ -50,6 +50,9 @@ func (h *Hook) settings() []setting {
 
 func (k *Check) settings() []setting {
 	list := []setting{{"type", k.Kind.String()}, {"name", quoted(k.Name)}}
+	if k.Via != "" {
+		list = append(list, setting{"via", k.Via.String()})
+	}
 	if k.Address.IsValid() {
 		list = append(list, setting{"address", quoted(k.Address.String())})
 	}
@@ -148,14 +151,18 @@ func (s *Service) ofHealth() []setting {
 	return list
 }
 
-// ofForwarding are those of services with backends.
-func (s *Service) ofForwarding() []setting {
+// ofForwarding are those of services with backends, in a cluster with membership or without.
+func (s *Service) ofForwarding(member bool) []setting {
 	list := []setting{{"scheduler", s.Scheduler.String()}, {"flow-idle", durationText(s.FlowIdle)}}
 	if s.Forward == lb.ForwardTunnel {
 		list = append(list, setting{"encap", s.Encap.String()})
 	}
 	if s.MSS != 0 {
 		list = append(list, setting{"mss", strconv.Itoa(int(s.MSS))})
+	}
+	list = append(list, setting{"min-backends", strconv.Itoa(s.MinBackends)})
+	if member {
+		list = append(list, setting{"agree", strconv.Itoa(s.Agree)})
 	}
 	return list
 }
@@ -172,6 +179,7 @@ func (b *Backend) settings() []setting {
 	return []setting{
 		{"address", quoted(b.Address.String())}, {"weight", strconv.Itoa(b.Weight)},
 		{"backup", strconv.FormatBool(b.Backup)}, {"down", strconv.FormatBool(b.Down)},
+		{"slow-start", durationText(b.SlowStart)},
 	}
 }
 

@@ -48,7 +48,11 @@ func (c *Config) YAML() []byte {
 			block(&b, "    ", "    ", s.ofHealth())
 		}
 		if s.Forward != lb.ForwardLocal {
-			block(&b, "    ", "    ", s.ofForwarding())
+			block(&b, "    ", "    ", s.ofForwarding(c.Membership != nil))
+			if s.Sorry != nil {
+				b.WriteString("    sorry:\n")
+				block(&b, "      ", "      ", append(s.Sorry.naming(), s.Sorry.settings()[0]))
+			}
 			b.WriteString("    backends:\n")
 		}
 		for i := range s.Backends {

@@ -91,10 +91,8 @@ func (f *forwarder) settle(cfg *config.Config) {
 func (f *forwarder) resolve(cfg *config.Config) {
 	var addresses []netip.Addr
 	for i := range cfg.Services {
-		for _, b := range cfg.Services[i].Backends {
-			if !b.Down {
-				addresses = append(addresses, b.Address)
-			}
+		for _, b := range serversOf(&cfg.Services[i]) {
+			addresses = append(addresses, b.Address)
 		}
 	}
 	for _, output := range f.outputs {
@@ -176,14 +174,28 @@ func sooner(a, b time.Duration) time.Duration {
 
 // pending says whether it may be a moment until a way is known.
 func pending(s *config.Service, ways map[netip.Addr]nexthop.Way) bool {
-	return slices.ContainsFunc(s.Backends, func(b config.Backend) bool {
+	return slices.ContainsFunc(serversOf(s), func(b *config.Backend) bool {
 		way, known := ways[b.Address]
-		return !b.Down && (!known || way.Pending && way.Hop == nil)
+		return !known || way.Pending && way.Hop == nil
 	})
 }
 
+// serversOf are the backends that take part, and the one that says sorry.
+func serversOf(s *config.Service) []*config.Backend {
+	var servers []*config.Backend
+	for i := range s.Backends {
+		if b := &s.Backends[i]; !b.Down {
+			servers = append(servers, b)
+		}
+	}
+	if s.Sorry != nil {
+		servers = append(servers, s.Sorry)
+	}
+	return servers
+}
+
 func rulesOf(s *config.Service) balance.Rules {
-	var rules balance.Rules
+	rules := balance.Rules{MinBackends: s.MinBackends}
 	if s.Protocol != lb.ProtocolUDP {
 		rules.TCPIdle = s.FlowIdle
 	}
@@ -205,11 +217,7 @@ func (p *planner) backendAdmins() map[store.BackendName]store.BackendAdmin {
 func (p *planner) backendsOf(s *config.Service, ways map[netip.Addr]nexthop.Way, admins map[store.BackendName]store.BackendAdmin) []balance.Backend {
 	checked := p.checks.Health()
 	var all []balance.Backend
-	for i := range s.Backends {
-		b := &s.Backends[i]
-		if b.Down {
-			continue
-		}
+	for _, b := range serversOf(s) {
 		admin := admins[store.BackendName{Service: s.Name, Backend: b.Name}]
 		said := checked[probe.Subject{Service: s.Name, Backend: b.Name}]
 		said.Weight = decidedWeight(b, admin)
@@ -232,9 +240,12 @@ func decidedWeight(b *config.Backend, admin store.BackendAdmin) int {
 func inputOf(s *config.Service, b *config.Backend, way nexthop.Way, admin store.BackendAdmin, said health.Verdict) balance.Backend {
 	backend := balance.Backend{
 		Name: b.Name, Addr: b.Address, Weight: said.Weight, Disabled: admin.Disable,
-		Reachable: way.Hop != nil, Healthy: said.Healthy, Why: said.Reason,
+		Reachable: way.Hop != nil, Healthy: said.Healthy, Why: said.Reason, SlowStart: b.SlowStart,
 	}
-	if b.Backup {
+	switch {
+	case b == s.Sorry:
+		backend.Tier = balance.TierSorry
+	case b.Backup:
 		backend.Tier = balance.TierBackup
 	}
 	switch {

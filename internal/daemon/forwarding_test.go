@@ -78,16 +78,31 @@ func TestAllThatBearsOnABackendReachesTheBalance(t *testing.T) {
 }
 
 func TestAServiceKeepsTheFlowsThatItsProtocolHas(t *testing.T) {
-	s := config.Service{FlowIdle: time.Hour, UDPIdle: time.Minute}
+	s := config.Service{FlowIdle: time.Hour, UDPIdle: time.Minute, MinBackends: 2}
 	for protocol, want := range map[lb.Protocol]balance.Rules{
-		lb.ProtocolTCP: {TCPIdle: time.Hour},
-		lb.ProtocolUDP: {UDPIdle: time.Minute},
-		lb.ProtocolAny: {TCPIdle: time.Hour, UDPIdle: time.Minute},
+		lb.ProtocolTCP: {MinBackends: 2, TCPIdle: time.Hour},
+		lb.ProtocolUDP: {MinBackends: 2, UDPIdle: time.Minute},
+		lb.ProtocolAny: {MinBackends: 2, TCPIdle: time.Hour, UDPIdle: time.Minute},
 	} {
 		s.Protocol = protocol
 		if got := rulesOf(&s); got != want {
 			t.Errorf("%s: %+v, want %+v", protocol, got, want)
 		}
+	}
+}
+
+func TestTheBackendThatSaysSorryComesLast(t *testing.T) {
+	s := config.Service{Name: "web", Backends: []config.Backend{
+		{Name: "a"}, {Name: "b", Down: true}, {Name: "c", Backup: true, SlowStart: time.Minute},
+	}, Sorry: &config.Backend{Name: "d"}}
+	p := &planner{checks: probe.NewRunner(probe.Options{Log: slog.New(slog.DiscardHandler)})}
+	var got []balance.Backend
+	for _, b := range p.backendsOf(&s, nil, nil) {
+		got = append(got, balance.Backend{Name: b.Name, Tier: b.Tier, SlowStart: b.SlowStart})
+	}
+	want := []balance.Backend{{Name: "a"}, {Name: "c", Tier: balance.TierBackup, SlowStart: time.Minute}, {Name: "d", Tier: balance.TierSorry}}
+	if diff := cmp.Diff(want, got, comparable); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
