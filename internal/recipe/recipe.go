@@ -5,6 +5,7 @@ package recipe
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -67,12 +68,7 @@ func Hold(vip netip.Addr) string {
 }
 
 func (b Backend) has(family func(netip.Addr) bool) bool {
-	for _, vip := range b.VIPs {
-		if family(vip) {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(b.VIPs, family)
 }
 
 // guard is a table of our own that drops tunnels from others than directors.
@@ -96,11 +92,13 @@ func (b Backend) guard() []string {
 		if len(directors) > 0 {
 			from = fmt.Sprintf("%s saddr != { %s } ", f.name, strings.Join(directors, ", "))
 		}
-		match := f.match + " { 4, 41 }"
+		matches := []string{" { 4, 41 } "} // also with GUE: the devices take both
 		if b.Encap == lb.EncapGUE {
-			match = f.match + " udp udp dport 6080"
+			matches = append(matches, " udp udp dport 6080 ")
 		}
-		commands = append(commands, fmt.Sprintf("nft 'add rule inet lb_backend tunnels %s %sdrop'", match, from))
+		for _, match := range matches {
+			commands = append(commands, "nft 'add rule inet lb_backend tunnels "+f.match+match+from+"drop'")
+		}
 	}
 	return commands
 }
@@ -109,7 +107,9 @@ func (b Backend) guard() []string {
 func (b Backend) ends() []string {
 	commands := []string{"modprobe -a ipip sit ip6_tunnel"}
 	if b.Encap == lb.EncapGUE {
-		commands = append(commands, "modprobe -a fou fou6", "ip fou add port 6080 gue", "ip -6 fou add port 6080 gue")
+		commands = append(commands, "modprobe -a fou fou6",
+			"ip fou show | grep -qw 6080 || ip fou add port 6080 gue",
+			"ip -6 fou show | grep -qw 6080 || ip -6 fou add port 6080 gue")
 	}
 	return append(commands, "ip link set tunl0 up", "ip link set sit0 up",
 		"ip -6 tunnel change ip6tnl0 mode any", "ip link set ip6tnl0 up",

@@ -24,8 +24,8 @@ import (
 )
 
 var (
-	vip4, vip6           = netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("2001:db8::80")
-	director4, director6 = netip.MustParseAddr("192.0.2.11"), netip.MustParseAddr("2001:db8::11")
+	vip4, vip6 = netip.MustParseAddr("192.0.2.80"), netip.MustParseAddr("2001:db8::80")
+	director4  = netip.MustParseAddr("192.0.2.11")
 )
 
 func direct() recipe.Backend {
@@ -97,8 +97,8 @@ func TestTheRecipeForTunnels(t *testing.T) {
 		"nft 'add rule inet lb_backend tunnels ip protocol udp udp dport 6080 ip saddr != { 192.0.2.11, 192.0.2.12 } drop'",
 		"nft 'add rule inet lb_backend tunnels ip6 nexthdr udp udp dport 6080 drop'",
 		"modprobe -a fou fou6",
-		"ip fou add port 6080 gue",
-		"ip -6 fou add port 6080 gue",
+		"ip fou show | grep -qw 6080 || ip fou add port 6080 gue",
+		"ip -6 fou show | grep -qw 6080 || ip -6 fou add port 6080 gue",
 	}
 	if diff := cmp.Diff(want, gue); diff != "" {
 		t.Errorf("GUE (-want +got):\n%s", diff)
