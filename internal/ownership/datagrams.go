@@ -1,5 +1,7 @@
 package ownership
 
+import "slices"
+
 // UDP has no sockets that say whose a flow is, so its flows go by notes: who gave a bucket up goes on
 // deciding about its UDP. At first it takes all of it and notes the flows, for Config.UDPIdle; then it
 // keeps those that it noted and sends the others on; and when none of them is left it stops. Until it
@@ -17,9 +19,13 @@ func (m *Machine) release(domain string, set, kept Set) {
 	}
 }
 
-// quiet stops deciding about UDP of buckets without flows.
+// quiet stops deciding about UDP of buckets without flows. Not while anybody is on leave: an owner that
+// does not run would go on leaving new flows to this node until it is back.
 func (m *Machine) quiet(e Quiet) {
 	d := m.Tokens[e.Domain]
+	if slices.ContainsFunc(m.others(), m.excused) {
+		return
+	}
 	if d != nil && d.kept && !d.Keep.And(e.Set).Empty() {
 		d.Keep.RemoveAll(e.Set)
 		m.maybeChanged()

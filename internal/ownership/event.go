@@ -69,7 +69,7 @@ type (
 	}
 
 	// Quiet says that of the buckets that View lists as UDPKept some have no flow of UDP that this node
-	// noted within Config.UDPIdle.
+	// noted within Config.UDPIdle. It is ignored while a peer is on leave, so it is to be repeated.
 	Quiet struct {
 		Domain string
 		Set    Set

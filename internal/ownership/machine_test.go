@@ -225,6 +225,40 @@ func TestDatagramsStayWhereTheirFlowsAre(t *testing.T) {
 	}
 }
 
+// An owner that is restarted does not hear that a bucket's UDP is its own now.
+func TestDatagramsStayWhereTheyAreWhileAnOwnerIsAway(t *testing.T) {
+	c := newQuietCluster(t, "a", "b", "c")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	c.tell("b", Weights{map[string]Weight{"": {Healthy: true, MinNodes: 1}}})
+	c.run(31 * time.Second)
+	kept := c.nodes["b"].Table("").UDPKept
+	c.tell("c", Absence{For: time.Second})
+	c.run(10 * time.Millisecond)
+	snapshot := c.nodes["c"].Snapshot()
+	c.stopped["c"] = true
+	c.tell("b", Quiet{"", kept})
+	c.run(10 * time.Millisecond)
+	if now := c.nodes["b"].Table("").UDPKept; kept.Empty() || !now.Equal(kept) {
+		t.Errorf("while c is away b keeps %v of %v", now, kept)
+	}
+	back, err := Restore(c.nodes["c"].cfg, snapshot, c.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.nodes["c"], c.stopped["c"] = back, false
+	c.tell("c", Weights{map[string]Weight{"": {Weight: 1, Healthy: true, MinNodes: 1}}})
+	c.tell("c", Ready{})
+	c.run(200 * time.Millisecond)
+	c.tell("b", Quiet{"", kept})
+	c.run(10 * time.Millisecond)
+	for _, name := range []string{"a", "b", "c"} {
+		if v := c.nodes[name].Table(""); !v.UDPKept.Empty() || !v.UDPAway.Empty() {
+			t.Errorf("when c is back %s keeps %v and leaves %v to others", name, v.UDPKept, v.UDPAway)
+		}
+	}
+}
+
 // At any time one node decides about the UDP of a bucket, be it that it comes back to who keeps its flows
 // or that it goes on to a third.
 func TestOneNodeDecidesAboutDatagramsWhileBucketsMove(t *testing.T) {
