@@ -1,9 +1,11 @@
 package daemon
 
 import (
+	"fmt"
 	"net/netip"
 
 	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/probe"
@@ -31,26 +33,44 @@ func checksOf(cfg *config.Config) ([]probe.Check, error) {
 			if s.Forward == lb.ForwardLocal {
 				all = append(all, check)
 			} else {
-				all = append(all, ofBackends(check, s)...)
+				all = append(all, ofBackends(check, s, c.Via)...)
 			}
 		}
 	}
 	return all, nil
 }
 
-// ofBackends makes a check one of each backend that takes part.
-func ofBackends(check probe.Check, s *config.Service) []probe.Check {
+// ofBackends makes a check one of each backend that takes part, and of each VIP if it is to go there.
+func ofBackends(check probe.Check, s *config.Service, via config.CheckVia) []probe.Check {
 	var all []probe.Check
-	for i := range s.Backends {
-		b := &s.Backends[i]
-		if b.Down {
+	for _, b := range serversOf(s) {
+		one := check
+		one.Backend = b.Name
+		if via != config.ViaVIP {
+			one.Target = netip.AddrPortFrom(b.Address, check.Target.Port())
+			all = append(all, one)
 			continue
 		}
-		one := check
-		one.Backend, one.Target = b.Name, netip.AddrPortFrom(b.Address, check.Target.Port())
-		all = append(all, one)
+		for _, vip := range s.VIPs {
+			one.Target, one.Dialled = netip.AddrPortFrom(vip, check.Target.Port()), true
+			if len(s.VIPs) > 1 {
+				one.Name = check.Name + " " + vip.String()
+			}
+			all = append(all, one)
+		}
 	}
 	return all
+}
+
+// checkEvent is a check that changed its mind.
+func checkEvent(node string, r probe.Report) control.Event {
+	e := control.Event{
+		Kind: "service", Node: node, What: fmt.Sprintf("service %s: check %s is %s", r.Service, r.Name, r.State), Why: r.Result.Detail,
+	}
+	if r.Backend != "" {
+		e.Kind, e.What = "backend", fmt.Sprintf("service %s: backend %s: check %s is %s", r.Service, r.Backend, r.Name, r.State)
+	}
+	return e
 }
 
 func startOf(s config.CheckStart) health.State {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/probe"
@@ -105,6 +106,39 @@ func TestAServiceThatForwardsHasItsBackendsChecked(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, comparable, sameText); diff != "" {
 		t.Errorf("checks (-want +got):\n%s", diff)
+	}
+}
+
+func TestACheckByTheVIPsGoesToEachOfThem(t *testing.T) {
+	check := probe.Check{Service: "web", Name: "tcp", Target: netip.MustParseAddrPort("192.0.2.80:80")}
+	service := config.Service{
+		Name: "web", Forward: lb.ForwardDR, Backends: []config.Backend{{Name: "b1", Address: netip.MustParseAddr("192.0.2.11")}},
+		VIPs: []netip.Addr{netip.MustParseAddr("192.0.2.80")},
+	}
+	one := check
+	one.Backend, one.Dialled = "b1", true
+	if diff := cmp.Diff([]probe.Check{one}, ofBackends(check, &service, config.ViaVIP), comparable); diff != "" {
+		t.Errorf("one vip (-want +got):\n%s", diff)
+	}
+	service.VIPs = append(service.VIPs, netip.MustParseAddr("2001:db8::80"))
+	four, six := one, one
+	four.Name = "tcp 192.0.2.80"
+	six.Name, six.Target = "tcp 2001:db8::80", netip.MustParseAddrPort("[2001:db8::80]:80")
+	if diff := cmp.Diff([]probe.Check{four, six}, ofBackends(check, &service, config.ViaVIP), comparable); diff != "" {
+		t.Errorf("two vips (-want +got):\n%s", diff)
+	}
+}
+
+func TestACheckThatChangedItsMindSaysAboutWhat(t *testing.T) {
+	r := probe.Report{Service: "web", Name: "tcp", State: health.Down, Result: health.Result{Detail: "connect: timeout"}}
+	want := control.Event{Kind: "service", Node: "n1", What: "service web: check tcp is down", Why: "connect: timeout"}
+	if diff := cmp.Diff(want, checkEvent("n1", r)); diff != "" {
+		t.Errorf("a node (-want +got):\n%s", diff)
+	}
+	r.Backend = "b1"
+	want.Kind, want.What = "backend", "service web: backend b1: check tcp is down"
+	if diff := cmp.Diff(want, checkEvent("n1", r)); diff != "" {
+		t.Errorf("a backend (-want +got):\n%s", diff)
 	}
 }
 

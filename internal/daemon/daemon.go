@@ -95,7 +95,9 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		announcer: announce.New(opts.Log),
 		forwarder: newForwarder(opts.Log),
 	}
-	p.checks = probe.NewRunner(probe.Options{Node: cfg.Node, Log: opts.Log, Report: func(r probe.Report) { p.probed(cfg.Node, r) }})
+	p.checks = probe.NewRunner(probe.Options{
+		Node: cfg.Node, Log: opts.Log, Dial: p.forwarder.dialler.dial, Report: func(r probe.Report) { p.probed(cfg.Node, r) },
+	})
 	if err := p.use(cfg); err != nil {
 		return err
 	}
@@ -121,12 +123,13 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 	group.Go(func() error { return p.notices.runner.Run(hooksCtx) })
 	if p.member != nil {
 		group.Go(func() error { return p.member.Run(memberCtx) })
-		group.Go(func() error { return p.checks.Run(ctx) })
 		group.Go(func() error { return p.watchNodes(ctx) })
 	}
+	group.Go(func() error { return p.checks.Run(ctx) })
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error { return p.announcer.Run(ctx) })
 	group.Go(func() error { return p.forwarder.ways.Run(ctx) })
+	group.Go(func() error { return p.forwarder.dialler.passage.Run(ctx) })
 	group.Go(func() error {
 		return control.Serve(ctx, listener, p.daemon().Handler(), p.opts.Log)
 	})

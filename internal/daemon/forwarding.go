@@ -25,7 +25,8 @@ const patience = time.Second
 // planner's goroutine.
 type forwarder struct {
 	ways    *nexthop.Resolver
-	stirred chan struct{} // a way changed
+	dialler *dialler
+	stirred chan struct{} // a way changed, or a director found out something
 	due     <-chan time.Time
 
 	services map[string]balanced
@@ -48,13 +49,17 @@ func newForwarder(log *slog.Logger) *forwarder {
 		stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
 	}
-	f.ways = nexthop.New(log, func() {
-		select {
-		case f.stirred <- struct{}{}:
-		default: // it will see this, too
-		}
-	})
+	f.ways = nexthop.New(log, f.stir)
+	f.dialler = newDialler(log, f.ways)
 	return f
+}
+
+// stir has the planner think again. It may be called from any goroutine.
+func (f *forwarder) stir() {
+	select {
+	case f.stirred <- struct{}{}:
+	default: // it will see this, too
+	}
 }
 
 // use makes a configuration the one in force. What only the one before had stays until this one is
@@ -68,6 +73,7 @@ func (f *forwarder) use(cfg *config.Config) {
 	}
 	f.stale = true
 	f.resolve(cfg)
+	f.dialler.use(cfg)
 }
 
 // settle forgets what a configuration that is applied does not have.
@@ -135,6 +141,7 @@ func (p *planner) forward() {
 	now := time.Now()
 	f.stale, f.due = false, nil
 	ways, admins := f.ways.Ways(), p.backendAdmins()
+	votes := p.verdicts(ways)
 	next := time.Duration(0)
 	for i := range p.cfg.Services {
 		s := &p.cfg.Services[i]
@@ -148,7 +155,7 @@ func (p *planner) forward() {
 		}
 		delete(f.waiting, s.Name)
 		output := service.Update(now.Sub(p.started), balance.Input{
-			Rules: rulesOf(s), Backends: p.backendsOf(s, ways, admins), Applied: f.applied,
+			Rules: rulesOf(s), Backends: backendsOf(s, ways, admins, votes), Applied: f.applied,
 		})
 		if output.Next > 0 {
 			next = sooner(next, output.Next-now.Sub(p.started))
@@ -214,14 +221,16 @@ func (p *planner) backendAdmins() map[store.BackendName]store.BackendAdmin {
 }
 
 // backendsOf is all that bears on what the backends of a service get.
-func (p *planner) backendsOf(s *config.Service, ways map[netip.Addr]nexthop.Way, admins map[store.BackendName]store.BackendAdmin) []balance.Backend {
-	checked := p.checks.Health()
+func backendsOf(
+	s *config.Service, ways map[netip.Addr]nexthop.Way, admins map[store.BackendName]store.BackendAdmin, votes map[probe.Subject]health.Vote,
+) []balance.Backend {
 	var all []balance.Backend
 	for _, b := range serversOf(s) {
 		admin := admins[store.BackendName{Service: s.Name, Backend: b.Name}]
-		said := checked[probe.Subject{Service: s.Name, Backend: b.Name}]
-		said.Weight = decidedWeight(b, admin)
-		all = append(all, inputOf(s, b, ways[b.Address], admin, said.Verdict()))
+		vote := votes[probe.Subject{Service: s.Name, Backend: b.Name}]
+		all = append(all, inputOf(s, b, ways[b.Address], admin, health.Verdict{
+			Weight: vote.Weight(decidedWeight(b, admin)), Healthy: vote.Healthy, Reason: vote.Reason,
+		}))
 	}
 	return all
 }

@@ -95,9 +95,8 @@ func TestTheBackendThatSaysSorryComesLast(t *testing.T) {
 	s := config.Service{Name: "web", Backends: []config.Backend{
 		{Name: "a"}, {Name: "b", Down: true}, {Name: "c", Backup: true, SlowStart: time.Minute},
 	}, Sorry: &config.Backend{Name: "d"}}
-	p := &planner{checks: probe.NewRunner(probe.Options{Log: slog.New(slog.DiscardHandler)})}
 	var got []balance.Backend
-	for _, b := range p.backendsOf(&s, nil, nil) {
+	for _, b := range backendsOf(&s, nil, nil, nil) {
 		got = append(got, balance.Backend{Name: b.Name, Tier: b.Tier, SlowStart: b.SlowStart})
 	}
 	want := []balance.Backend{{Name: "a"}, {Name: "c", Tier: balance.TierBackup, SlowStart: time.Minute}, {Name: "d", Tier: balance.TierSorry}}

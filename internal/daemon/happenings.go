@@ -23,6 +23,7 @@ func (p *planner) happened(h ownership.Happening) {
 	p.opts.Log.Info("cluster", attributes...)
 	p.events.add(eventOf(h))
 	p.stir()
+	p.forwarder.stir() // a dead director has no vote
 }
 
 // eventOf says what happened to a node, or where buckets went, in words.

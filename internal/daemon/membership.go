@@ -61,6 +61,7 @@ func (p *planner) join() error {
 		NewLife:    p.path.NewLife,
 		UDPFlows:   p.path.UDPFlows,
 		Happened:   p.happened,
+		Voted:      p.forwarder.stir,
 		Log:        p.opts.Log,
 	})
 	if err != nil {

@@ -108,9 +108,7 @@ func (p *planner) probed(node string, r probe.Report) {
 	if !r.Changed {
 		return
 	}
-	p.events.add(control.Event{
-		Kind: "service", Node: node, What: fmt.Sprintf("service %s: check %s is %s", r.Service, r.Name, r.State), Why: r.Result.Detail,
-	})
+	p.events.add(checkEvent(node, r))
 	select {
 	case p.checked <- struct{}{}:
 	default:
