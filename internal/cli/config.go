@@ -8,6 +8,7 @@ import (
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v4"
 )
@@ -72,9 +73,10 @@ func configDiffCommand(a *app) *cobra.Command {
 		Use:   "diff FILE",
 		Short: "Show what a configuration file would change",
 		Long: `Compares a file with the configuration that lbd has in force, and changes nothing. A dash reads
-the standard input. Exit code 0 whether or not there are differences, 3 when the file is invalid.`,
+the standard input. Of services that forward it also says how much of what is new would go to
+another backend. Exit code 0 whether or not there are differences, 3 when the file is invalid.`,
 		Example: `  lbctl config diff /etc/lb/lb.yaml.new
-  lbctl config diff -o json /etc/lb/lb.yaml | jq length`,
+  lbctl config diff -o json /etc/lb/lb.yaml | jq '.changes | length'`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			candidate, err := a.readFile(args[0])
@@ -85,14 +87,19 @@ the standard input. Exit code 0 whether or not there are differences, 3 when the
 			if err != nil {
 				return err
 			}
-			changes, err := client.Diff(cmd.Context(), candidate)
+			diff, err := client.Diff(cmd.Context(), candidate)
 			if err != nil {
 				for _, e := range invalid(err) {
 					e.File = args[0] // lbd was sent the text alone
 				}
 				return err
 			}
-			return a.print(changes, func(s *screen) { changesText(s, changes) })
+			return a.print(diff, func(s *screen) {
+				changesText(s, diff.Changes)
+				for _, m := range diff.Moves {
+					s.line("service %s: %.1f %% of new flows would go to another backend (%d slots of %d)", m.Service, 100*m.Share, m.Slots, lb.Slots)
+				}
+			})
 		},
 	}
 }

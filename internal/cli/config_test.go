@@ -73,12 +73,16 @@ func configDaemon(t *testing.T) (socket string) {
 			}
 			return inForce.PublicYAML()
 		},
-		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
+		ConfigDiff: func(candidate []byte) (control.ConfigDiff, error) {
 			next, err := config.ParseFor("n1", "candidate", candidate)
 			if err != nil {
-				return nil, err
+				return control.ConfigDiff{}, err
 			}
-			return config.Diff(inForce, next), nil
+			diff := control.ConfigDiff{Changes: config.Diff(inForce, next)}
+			if len(diff.Changes) > 0 {
+				diff.Moves = []control.SlotMoves{{Service: "web", Slots: 655, Share: 0.009994}}
+			}
+			return diff, nil
 		},
 		Reload: func(context.Context) (control.ReloadResult, error) {
 			_, err := config.ParseFor("n1", "/etc/lb/lb.yaml", refused)

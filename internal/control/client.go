@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"time"
-
-	"github.com/lbctl/lbctl/internal/config"
 )
 
 // ErrUnreachable says that nobody answers on the socket, or that we may not ask.
@@ -59,8 +57,8 @@ func (c *Client) Config(ctx context.Context, seed bool) ([]byte, error) {
 }
 
 // Diff asks what a candidate file would change.
-func (c *Client) Diff(ctx context.Context, candidate []byte) ([]config.Change, error) {
-	return ask[[]config.Change](ctx, c, http.MethodPost, "/v1/config/diff", candidate)
+func (c *Client) Diff(ctx context.Context, candidate []byte) (ConfigDiff, error) {
+	return ask[ConfigDiff](ctx, c, http.MethodPost, "/v1/config/diff", candidate)
 }
 
 // Reload makes the daemon read its file again.

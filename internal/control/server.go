@@ -11,8 +11,6 @@ import (
 	"net/http"
 	"strconv"
 	"time"
-
-	"github.com/lbctl/lbctl/internal/config"
 )
 
 // maxFile bounds what is read of a candidate configuration. The parser's own limit is lower, and
@@ -30,7 +28,7 @@ const stopTime = 2 * time.Second
 type Daemon struct {
 	Status     func(context.Context) (Status, error)
 	ConfigYAML func(seed bool) []byte // the configuration in force, defaults filled in
-	ConfigDiff func(candidate []byte) ([]config.Change, error)
+	ConfigDiff func(candidate []byte) (ConfigDiff, error)
 	Reload     func(context.Context) (ReloadResult, error)
 	Admin      func(context.Context, AdminRequest) error
 	Move       func(context.Context, MoveRequest) error
@@ -87,11 +85,12 @@ func (d Daemon) diff(w http.ResponseWriter, r *http.Request) error {
 		}
 		return &Error{Code: http.StatusBadRequest, Message: "read the file: " + err.Error()}
 	}
-	changes, err := d.ConfigDiff(candidate)
+	diff, err := d.ConfigDiff(candidate)
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, list(changes))
+	diff.Changes = list(diff.Changes)
+	return writeJSON(w, diff)
 }
 
 func (d Daemon) reload(w http.ResponseWriter, r *http.Request) error {

@@ -83,14 +83,14 @@ func TestAStatusArrivesSortedAndWithoutNulls(t *testing.T) {
 }
 
 func TestEachRequestReachesItsFunction(t *testing.T) {
-	changes := []config.Change{{}}
+	changes, moves := []config.Change{{}}, []SlotMoves{{"web", 655, 0.01}}
 	path := serve(t, Daemon{
 		ConfigYAML: func(bool) []byte { return []byte("cluster: demo\n") },
-		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
+		ConfigDiff: func(candidate []byte) (ConfigDiff, error) {
 			if string(candidate) != "cluster: other\n" {
-				return nil, fmt.Errorf("the candidate is %q", candidate)
+				return ConfigDiff{}, fmt.Errorf("the candidate is %q", candidate)
 			}
-			return changes, nil
+			return ConfigDiff{changes, moves}, nil
 		},
 		Reload: func(context.Context) (ReloadResult, error) { return ReloadResult{Generation: 7}, nil },
 	})
@@ -101,7 +101,7 @@ func TestEachRequestReachesItsFunction(t *testing.T) {
 		t.Errorf("config: %q, %v", text, err)
 	}
 	got, err := client.Diff(t.Context(), []byte("cluster: other\n"))
-	if diff := cmp.Diff(changes, got); diff != "" || err != nil {
+	if diff := cmp.Diff(ConfigDiff{changes, moves}, got); diff != "" || err != nil {
 		t.Errorf("diff: %v, -want +got:\n%s", err, diff)
 	}
 	result, err := client.Reload(t.Context())
@@ -139,9 +139,9 @@ func TestWhatIsNotServedIsAnsweredWithJSON(t *testing.T) {
 }
 
 func TestACandidateThatIsTooLargeIsRefused(t *testing.T) {
-	path := serve(t, Daemon{ConfigDiff: func([]byte) ([]config.Change, error) {
+	path := serve(t, Daemon{ConfigDiff: func([]byte) (ConfigDiff, error) {
 		t.Error("the daemon was asked")
-		return nil, nil
+		return ConfigDiff{}, nil
 	}})
 	_, err := dial(t, path).Diff(t.Context(), make([]byte, maxFile+1))
 	if answer, ok := errors.AsType[*Error](err); !ok || answer.Code != http.StatusRequestEntityTooLarge {

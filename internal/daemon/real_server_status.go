@@ -14,12 +14,12 @@ func (s *realServer) daemon() control.Daemon {
 	return control.Daemon{
 		Status:     s.status,
 		ConfigYAML: func(bool) []byte { return s.inForce().YAML() },
-		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
+		ConfigDiff: func(candidate []byte) (control.ConfigDiff, error) {
 			fresh, err := s.inForce().ParseShown("candidate", candidate)
 			if err != nil {
-				return nil, err
+				return control.ConfigDiff{}, err
 			}
-			return config.Diff(s.inForce(), fresh), nil
+			return control.ConfigDiff{Changes: config.Diff(s.inForce(), fresh)}, nil
 		},
 		Reload: s.reload,
 		Admin:  func(context.Context, control.AdminRequest) error { return errNoNode },

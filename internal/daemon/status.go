@@ -37,19 +37,12 @@ func (p *planner) daemon() control.Daemon {
 			}
 			return p.inForce().PublicYAML()
 		},
-		ConfigDiff: func(candidate []byte) ([]config.Change, error) {
-			inForce := p.inForce()
-			fresh, err := inForce.ParseShown("candidate", candidate)
-			if err != nil {
-				return nil, err
-			}
-			return config.Diff(inForce, fresh), nil
-		},
-		Reload: p.reload,
-		Admin:  p.admin,
-		Move:   p.move,
-		Keys:   p.rotateKeys,
-		Events: p.events.after,
+		ConfigDiff: p.diff,
+		Reload:     p.reload,
+		Admin:      p.admin,
+		Move:       p.move,
+		Keys:       p.rotateKeys,
+		Events:     p.events.after,
 	}
 }
 
