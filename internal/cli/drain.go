@@ -6,18 +6,21 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // drainEvery is how often progress is looked at: a node counts its connections once a second.
 const drainEvery = 500 * time.Millisecond
 
 type drainFlags struct {
-	self, wait, detach, force bool
-	timeout, killAfter        time.Duration
+	waitFlags
+	self, force bool
+	killAfter   time.Duration
 }
 
 func drainCommand(a *app) *cobra.Command {
@@ -39,10 +42,8 @@ The last node that takes new flows is drained only with --force (exit code 7 wit
 	}
 	f := cmd.Flags()
 	f.BoolVar(&flags.self, "self", false, "drain the node that answers")
-	f.BoolVar(&flags.wait, "wait", false, "wait for the last connection to end")
-	f.BoolVar(&flags.detach, "detach", false, "do not wait")
+	flags.add(f, "connection")
 	f.BoolVar(&flags.force, "force", false, "drain the last node, too")
-	f.DurationVar(&flags.timeout, "timeout", 0, "stop waiting after `TIME`, with exit code 6; the node goes on draining")
 	f.DurationVar(&flags.killAfter, "kill-after", 0, "close the connections that are left after `TIME`")
 	cmd.MarkFlagsMutuallyExclusive("wait", "detach")
 	return cmd
@@ -78,14 +79,11 @@ restarts. "config" as the weight goes back to the configuration's. No connection
   lbctl nodes weight n2 config`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			request := control.AdminRequest{Node: args[0], ResetWeight: args[1] == "config"}
-			if !request.ResetWeight {
-				var weight int
-				if _, err := fmt.Sscanf(args[1]+"\n", "%d\n", &weight); err != nil {
-					return usageError{fmt.Errorf("weight %q: want a number or \"config\"", args[1])}
-				}
-				request.Weight = &weight
+			weight, err := parseWeight(args[1])
+			if err != nil {
+				return err
 			}
+			request := control.AdminRequest{Node: args[0], Weight: weight, ResetWeight: weight == nil}
 			client, err := control.Dial(a.socket)
 			if err != nil {
 				return err
@@ -93,6 +91,18 @@ restarts. "config" as the weight goes back to the configuration's. No connection
 			return client.Admin(cmd.Context(), request)
 		},
 	}
+}
+
+// parseWeight reads a weight, nil for "config": that of the configuration.
+func parseWeight(text string) (*int, error) {
+	if text == "config" {
+		return nil, nil
+	}
+	weight, err := strconv.Atoi(text)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("weight %q: want a number or \"config\"", text)}
+	}
+	return &weight, nil
 }
 
 func removeCommand(a *app) *cobra.Command {
@@ -145,6 +155,41 @@ func (a *app) drain(ctx context.Context, args []string, flags drainFlags) error 
 	if err := client.Admin(ctx, request); err != nil {
 		return err
 	}
+	return a.await(ctx, client, flags.waitFlags, waiting{
+		name: node, what: "node " + node, shownBy: "lbctl nodes",
+		left: func(status *control.Status) remainder { return nodeLeft(status, node) },
+	})
+}
+
+// waitFlags say how long a drain is watched.
+type waitFlags struct {
+	wait, detach bool
+	timeout      time.Duration
+}
+
+func (w *waitFlags) add(f *pflag.FlagSet, until string) {
+	f.BoolVar(&w.wait, "wait", false, "wait for the last "+until+" to end")
+	f.BoolVar(&w.detach, "detach", false, "do not wait")
+	f.DurationVar(&w.timeout, "timeout", 0, "stop waiting after `TIME`, with exit code 6; the drain goes on")
+}
+
+// A waiting is for something that drains.
+type waiting struct {
+	name    string // of its bar
+	what    string // in messages
+	shownBy string // the command that shows how far it is
+	left    func(*control.Status) remainder
+}
+
+// A remainder is what something that is drained still has.
+type remainder struct {
+	done bool
+	bar  int // what the bar's length follows, going down to 0
+	text string
+}
+
+// await shows what is left until nothing is, if it is wanted.
+func (a *app) await(ctx context.Context, client *control.Client, flags waitFlags, w waiting) error {
 	if flags.detach || !flags.wait && !a.Terminal {
 		return nil
 	}
@@ -155,26 +200,25 @@ func (a *app) drain(ctx context.Context, args []string, flags drainFlags) error 
 		ctx, cancel = context.WithTimeout(ctx, flags.timeout)
 		defer cancel()
 	}
-	return a.watchDrain(ctx, client, node)
+	return a.watch(ctx, client, w)
 }
 
-// watchDrain shows what is left until nothing is.
-func (a *app) watchDrain(ctx context.Context, client *control.Client, node string) error {
+func (a *app) watch(ctx context.Context, client *control.Client, w waiting) error {
 	tick := time.NewTicker(drainEvery)
 	defer tick.Stop()
 	var bar progress
 	for {
 		status, err := client.Status(ctx)
 		if err == nil {
-			left := drainLeft(status, node)
-			bar.show(a, node, left)
-			if left.done() {
+			left := w.left(status)
+			bar.show(a, w.name, left)
+			if left.done {
 				return nil
 			}
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w: node %s goes on draining; lbctl nodes shows how far it is", errUnfinished, node)
+			return fmt.Errorf("%w: %s goes on draining; %s shows how far it is", errUnfinished, w.what, w.shownBy)
 		case <-tick.C:
 			if err != nil {
 				return err
@@ -183,41 +227,37 @@ func (a *app) watchDrain(ctx context.Context, client *control.Client, node strin
 	}
 }
 
-// A remainder is what a node that is drained still has.
-type remainder struct {
-	draining    bool // the node itself knows
-	buckets     int
-	connections int
-}
-
-func (r remainder) done() bool { return r.draining && r.buckets == 0 && r.connections == 0 }
-
-func drainLeft(status *control.Status, node string) remainder {
+func nodeLeft(status *control.Status, node string) remainder {
 	for _, n := range status.Nodes {
 		if m := n.Member; m != nil && n.Name == node {
-			return remainder{m.Draining && m.State != "active", m.Held, m.Connections}
+			left := remainder{
+				done: m.Draining && m.State != "active" && m.Held == 0 && m.Connections == 0,
+				bar:  m.Connections,
+				text: fmt.Sprintf("%d connections left", m.Connections),
+			}
+			if m.Held > 0 {
+				left.text += fmt.Sprintf(", %d buckets to hand over", m.Held)
+			}
+			return left
 		}
 	}
-	return remainder{}
+	return remainder{text: "0 connections left"}
 }
 
 // A progress is a bar on a terminal, and lines elsewhere.
 type progress struct{ most int }
 
-func (p *progress) show(a *app, node string, left remainder) {
+func (p *progress) show(a *app, name string, left remainder) {
 	const width = 40
-	p.most = max(p.most, left.connections)
+	p.most = max(p.most, left.bar)
 	full := width
 	if p.most > 0 {
-		full = width * (p.most - left.connections) / p.most
+		full = width * (p.most - left.bar) / p.most
 	}
-	text := fmt.Sprintf("%s  [%-*s]  %d connections left", node, width, hashes(full), left.connections)
-	if left.buckets > 0 {
-		text += fmt.Sprintf(", %d buckets to hand over", left.buckets)
-	}
+	text := fmt.Sprintf("%s  [%-*s]  %s", name, width, hashes(full), left.text)
 	if a.Terminal {
 		fmt.Fprintf(a.Stderr, "\r\x1b[K%s", text)
-		if left.done() {
+		if left.done {
 			fmt.Fprintln(a.Stderr)
 		}
 		return

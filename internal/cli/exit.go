@@ -17,12 +17,12 @@ const (
 	exitDegraded    = 4 // lbd runs and reports problems
 	exitUnreachable = 5 // nobody answers on the daemon's socket
 	exitUnfinished  = 6 // what was waited for did not happen in time; it goes on
-	exitLastNode    = 7 // nobody else would take new flows
+	exitLast        = 7 // nobody else would take new flows
 )
 
 // exitCodes is what every help text ends with.
 const exitCodes = `Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid configuration, 4 lbd reports
-problems, 5 lbd is not reachable, 6 not finished in time, 7 the last node would be drained.`
+problems, 5 lbd is not reachable, 6 not finished in time, 7 nobody would take new flows.`
 
 // A usageError is about the command line.
 type usageError struct{ error }
@@ -51,8 +51,8 @@ func exitCode(err error) int {
 		return exitUnreachable
 	case errors.Is(err, errUnfinished):
 		return exitUnfinished
-	case answer != nil && answer.Message == control.ErrLastNode.Message:
-		return exitLastNode
+	case answer != nil && (answer.Message == control.ErrLastNode.Message || answer.Message == control.ErrLastBackend.Message):
+		return exitLast
 	}
 	return exitFailed
 }

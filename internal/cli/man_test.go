@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,8 @@ func manual(root *cobra.Command) string {
 	writeFlags(&page, root.PersistentFlags())
 	macro(".SH COMMANDS")
 	for _, cmd := range commands(root)[1:] {
-		if cmd.Hidden || cmd.HasSubCommands() && cmd.Name() != "nodes" && cmd.Name() != "vips" { // which list by themselves
+		lists := []string{"nodes", "vips", "backends"} // by themselves
+		if cmd.Hidden || cmd.HasSubCommands() && !slices.Contains(lists, cmd.Name()) {
 			continue
 		}
 		macro(".SS %s", roff(strings.TrimPrefix(strings.TrimSuffix(cmd.UseLine(), " [flags]"), "lbctl ")))
@@ -71,7 +73,7 @@ func manual(root *cobra.Command) string {
 		{exitDegraded, "lbd reports problems (status only)."},
 		{exitUnreachable, "Nobody answers on the socket of lbd, or it may not be used."},
 		{exitUnfinished, "What was waited for did not happen in time; it goes on, but for keys rotate, which is run again."},
-		{exitLastNode, "No other node would take new flows; see nodes drain."},
+		{exitLast, "Nobody else would take new flows; see nodes drain and backends drain."},
 	} {
 		macro(".TP\n.B %d", code.code)
 		text(code.meaning)

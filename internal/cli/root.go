@@ -23,7 +23,7 @@ func (a *app) root() *cobra.Command {
 		Short: "Look at and operate a node of a load-balanced cluster",
 		Long: `lbctl asks the lbd of this machine, or reads the maps in the kernel that serve its traffic.
 
-  status, vips, services, nodes, config, events, keys
+  status, vips, services, backends, nodes, config, events, keys
                                           ask lbd over its socket
   maps, trace, owner, drops               read the pinned maps as root, with lbd running or not
 
@@ -35,6 +35,7 @@ func (a *app) root() *cobra.Command {
 		statusCommand(a),
 		vipsCommand(a),
 		servicesCommand(a),
+		backendsCommand(a),
 		nodesCommand(a),
 		configCommand(a),
 		mapsCommand(a),

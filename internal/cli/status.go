@@ -84,6 +84,10 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 		return
 	}
 	vipsTable(s, status.VIPs)
+	if len(status.Backends) > 0 {
+		s.line("")
+		backendsSummary(s, status.Backends)
+	}
 	s.line("")
 	nodesTable(s, status.Nodes)
 }

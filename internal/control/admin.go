@@ -51,7 +51,7 @@ var ErrLastNode = &Error{
 type Event struct {
 	Number uint64        `json:"number"`
 	Time   time.Time     `json:"time"`
-	Kind   string        `json:"kind"` // node, service, vip, drain, ownership, config, drift
+	Kind   string        `json:"kind"` // node, service, backend, vip, drain, ownership, config, drift
 	Node   string        `json:"node,omitempty"`
 	What   string        `json:"what"`           // "n2 is down"
 	Why    string        `json:"why,omitempty"`  // "no heartbeat and no gossip for 412ms"

@@ -17,7 +17,7 @@ import (
 // its message says more.
 const maxFile = 4 << 20
 
-// maxAdmin bounds what is read of a request about a node.
+// maxAdmin bounds what is read of a request about a node or a backend.
 const maxAdmin = 64 << 10
 
 // stopTime is how long requests may take to end when the daemon stops.
@@ -32,6 +32,7 @@ type Daemon struct {
 	Reload     func(context.Context) (ReloadResult, error)
 	Admin      func(context.Context, AdminRequest) error
 	Move       func(context.Context, MoveRequest) error
+	Backends   func(context.Context, BackendRequest) error
 	Keys       func(context.Context, KeysRequest) (KeyRotation, error)
 	Events     func(after uint64) []Event // newer than that number, oldest first
 }
@@ -48,6 +49,7 @@ func (d Daemon) Handler() http.Handler {
 		{http.MethodPost, "/v1/config/reload", d.reload},
 		{http.MethodPost, "/v1/nodes", d.admin},
 		{http.MethodPost, "/v1/vips", d.move},
+		{http.MethodPost, "/v1/backends", d.backends},
 		{http.MethodPost, "/v1/keys", d.keys},
 		{http.MethodGet, "/v1/events", d.events},
 	}

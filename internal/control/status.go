@@ -22,6 +22,7 @@ type Status struct {
 	Attach     []Attachment `json:"attach"`              // by interface
 	VIPs       []VIP        `json:"vips"`                // by address
 	Services   []Service    `json:"services"`            // by VIP and name
+	Backends   []Backend    `json:"backends,omitempty"`  // of services that forward, by service and name
 	Nodes      []Node       `json:"nodes"`               // by name
 	Drift      []string     `json:"drift"`               // what somebody else changed on this machine, by text
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
@@ -178,6 +179,10 @@ func (s Status) sorted() Status {
 		service.Shares = list(service.Shares)
 		slices.SortFunc(service.Shares, func(a, b Share) int { return cmp.Compare(a.Node, b.Node) })
 	}
+	s.Backends = slices.Clone(s.Backends)
+	slices.SortFunc(s.Backends, func(a, b Backend) int {
+		return cmp.Or(cmp.Compare(a.Service, b.Service), cmp.Compare(a.Name, b.Name))
+	})
 	s.Nodes = list(s.Nodes)
 	slices.SortFunc(s.Nodes, func(a, b Node) int { return cmp.Compare(a.Name, b.Name) })
 	if s.RealServer != nil {

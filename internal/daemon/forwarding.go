@@ -160,6 +160,7 @@ func (p *planner) forward() {
 		if output.Next > 0 {
 			next = sooner(next, output.Next-now.Sub(p.started))
 		}
+		p.backendsChanged(s.Name, f.outputs[s.Name].Places, output.Places)
 		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways)
 	}
 	f.applied = false

@@ -129,7 +129,7 @@ func TestNothingIsDecidedBeforeTheWaysWereAskedFor(t *testing.T) {
 			{Name: "own"},
 		}}
 		log := slog.New(slog.DiscardHandler)
-		p := &planner{cfg: cfg, started: time.Now(), forwarder: newForwarder(log), checks: probe.NewRunner(probe.Options{Log: log})}
+		p := &planner{opts: Options{Log: log}, cfg: cfg, started: time.Now(), forwarder: newForwarder(log), checks: probe.NewRunner(probe.Options{Log: log})}
 		p.forwarder.use(cfg)
 		p.forward()
 		if p.forwarder.ready() {

@@ -21,8 +21,10 @@ func (s *realServer) daemon() control.Daemon {
 			}
 			return control.ConfigDiff{Changes: config.Diff(s.inForce(), fresh)}, nil
 		},
-		Reload: s.reload,
-		Admin:  func(context.Context, control.AdminRequest) error { return errNoNode },
+		Reload:   s.reload,
+		Admin:    func(context.Context, control.AdminRequest) error { return errNoNode },
+		Move:     func(context.Context, control.MoveRequest) error { return errNoNode },
+		Backends: func(context.Context, control.BackendRequest) error { return errNoNode },
 		Keys: func(context.Context, control.KeysRequest) (control.KeyRotation, error) {
 			return control.KeyRotation{}, errNoNode
 		},

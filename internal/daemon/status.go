@@ -41,6 +41,7 @@ func (p *planner) daemon() control.Daemon {
 		Reload:     p.reload,
 		Admin:      p.admin,
 		Move:       p.move,
+		Backends:   p.adminBackend,
 		Keys:       p.rotateKeys,
 		Events:     p.events.after,
 	}
@@ -88,6 +89,7 @@ func (p *planner) status() (control.Status, error) {
 		return s, fmt.Errorf("read counters: %w", err)
 	}
 	describe(&s, p.state, counters)
+	describeBackends(&s, p.cfg, p.state, p.forwarder.outputs, p.backendAdmins())
 	return s, nil
 }
 
