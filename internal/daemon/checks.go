@@ -41,9 +41,14 @@ func checksOf(cfg *config.Config) ([]probe.Check, error) {
 }
 
 // ofBackends makes a check one of each backend that takes part, and of each VIP if it is to go there.
+// Who says sorry is the last resort, whatever a check would find.
 func ofBackends(check probe.Check, s *config.Service, via config.CheckVia) []probe.Check {
 	var all []probe.Check
-	for _, b := range serversOf(s) {
+	for i := range s.Backends {
+		b := &s.Backends[i]
+		if b.Down {
+			continue
+		}
 		one := check
 		one.Backend = b.Name
 		if via != config.ViaVIP {

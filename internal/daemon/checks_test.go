@@ -89,7 +89,7 @@ func TestEveryCheckIsProbedAsItIsConfigured(t *testing.T) {
 func TestAServiceThatForwardsHasItsBackendsChecked(t *testing.T) {
 	check := config.Check{Kind: config.CheckTCP, Name: "tcp", Port: 80, Interval: 5 * time.Second}
 	got, err := checksOf(&config.Config{Services: []config.Service{{
-		Name: "web", Forward: lb.ForwardTunnel, Checks: []config.Check{check}, Backends: []config.Backend{
+		Name: "web", Forward: lb.ForwardTunnel, Checks: []config.Check{check}, Sorry: &config.Backend{Name: "sorry"}, Backends: []config.Backend{
 			{Name: "b1", Address: netip.MustParseAddr("192.0.2.11")},
 			{Name: "b2", Address: netip.MustParseAddr("192.0.2.12"), Down: true},
 			{Name: "b3", Address: netip.MustParseAddr("2001:db8::13"), Weight: 7, Backup: true},

@@ -123,7 +123,7 @@ func (s *inside) hold(addr netip.Addr) error {
 		if addr.Is6() {
 			own.Flags = unix.IFA_F_NODAD
 		}
-		if err := netlink.AddrAdd(link, own); err != nil {
+		if err := netlink.AddrReplace(link, own); err != nil {
 			return err
 		}
 		return awaitLocal(addr)

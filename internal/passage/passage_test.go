@@ -197,6 +197,19 @@ func TestEachBackendIsAskedForTheVIP(t *testing.T) {
 	l.expect("tcp", vip6, direct(12, "2001:db8::1"), 100000, "b12")
 }
 
+func TestABackendMayLeaveChecksumsToItsCard(t *testing.T) {
+	l := newLab(t)
+	b := l.host("b", 11)
+	l.offload(b)
+	l.holdVIPs(b)
+	l.serve(b, "b")
+	for vip, source := range map[netip.AddrPort]string{vip4: "192.0.2.1", vip6: "2001:db8::1"} {
+		l.answer(b, vip, "b")
+		l.expect("tcp", vip, direct(11, source), 10, "b")
+		l.expect("udp", vip, direct(11, source), 10, "b")
+	}
+}
+
 func TestABackendWithoutTheVIPDoesNotAnswer(t *testing.T) {
 	l := newLab(t)
 	l.serve(l.host("b", 11), "b")

@@ -1,0 +1,44 @@
+package passage
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lbctl/lbctl/internal/nettest"
+)
+
+// IPv6 addresses begin to be taken a little after they were added, and what came meanwhile is lost.
+func TestAnAddressThatIsHeldIsTakenAtOnce(t *testing.T) {
+	host := nettest.Host(t, nettest.New(t), "h")
+	err := host.Do(func() error {
+		side, err := openInside()
+		if err != nil {
+			return err
+		}
+		defer side.close()
+		last := netip.MustParseAddr("2001:db8::1")
+		for range 200 {
+			last = last.Next()
+			if err := side.hold(last); err != nil {
+				return err
+			}
+			err := side.enter(func() error {
+				routes, err := netlink.RouteGet(last.AsSlice())
+				if err == nil && (len(routes) != 1 || routes[0].Type != unix.RTN_LOCAL) {
+					t.Errorf("%s: %+v", last, routes)
+				}
+				return err
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
