@@ -2,6 +2,7 @@ package desired
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -18,6 +19,9 @@ type Agreement struct {
 // service names.
 const VIPDomain = ""
 
+// wholePrefix begins the domains of VIPs that one node at a time has.
+const wholePrefix = "vip "
+
 // OwnDomain is the domain of VIPs whose packets somebody else brings: each node has all buckets to
 // itself, and the cluster has nothing to agree on.
 const OwnDomain = "own"
@@ -30,7 +34,7 @@ func Domain(v *config.VIP, s *config.Service) string {
 	case v.Announce == lb.AnnounceNone:
 		return OwnDomain
 	case v.Announce == lb.AnnounceFailover:
-		return "vip " + v.Address.String()
+		return wholePrefix + v.Address.String()
 	case s == nil:
 		return VIPDomain
 	case len(s.Checks) == 0 || s.Forward != lb.ForwardLocal: // those are checks of backends
@@ -66,18 +70,17 @@ func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, 
 		return nil, err
 	}
 	places := make(map[string]int)
-	place := func(domain string) int {
+	tableOf := func(domain string) int {
 		i, ok := places[domain]
 		if !ok {
-			i = len(state.Tables)
+			i = place(state, domain, agreed.table(domain), places)
 			places[domain] = i
-			state.Tables = append(state.Tables, agreed.table(domain))
 		}
 		return i
 	}
 	at := cfg.VIPsByAddress()
 	for i := range state.VIPs {
-		state.VIPs[i].Table = place(Domain(at[state.VIPs[i].Addr], nil))
+		state.VIPs[i].Table = tableOf(Domain(at[state.VIPs[i].Addr], nil))
 	}
 	byName := make(map[string]*config.Service, len(cfg.Services))
 	for i := range cfg.Services {
@@ -85,9 +88,24 @@ func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, 
 	}
 	for i := range state.Services {
 		s := &state.Services[i]
-		s.Table = place(Domain(at[state.VIPs[s.VIP].Addr], byName[s.Name]))
+		s.Table = tableOf(Domain(at[state.VIPs[s.VIP].Addr], byName[s.Name]))
 	}
 	return state, nil
+}
+
+// place adds a table and returns where it is. VIPs that one node at a time has have equal tables but for
+// a moment, and share them: each takes half a megabyte of the kernel.
+func place(state *lb.State, domain string, table *lb.Table, places map[string]int) int {
+	if strings.HasPrefix(domain, wholePrefix) {
+		for other, i := range places {
+			if t := state.Tables[i]; strings.HasPrefix(other, wholePrefix) &&
+				slices.Equal(t.Owners, table.Owners) && slices.Equal(t.Marks, table.Marks) {
+				return i
+			}
+		}
+	}
+	state.Tables = append(state.Tables, table)
+	return len(state.Tables) - 1
 }
 
 // table is that of a domain; without one, nobody owns anything.
