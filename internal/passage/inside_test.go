@@ -1,8 +1,12 @@
 package passage
 
 import (
+	"context"
+	"errors"
+	"log/slog"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -40,5 +44,31 @@ func TestAnAddressThatIsHeldIsTakenAtOnce(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestAPassageThatBreaksIsOpenedAgain(t *testing.T) {
+	host := nettest.Host(t, nettest.New(t), "h")
+	p := New(slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- host.Do(func() error { return p.Run(ctx) }) }()
+	within, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	first, _, err := p.await(within)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.close()
+	nettest.Eventually(t, 5*time.Second, func() error {
+		second, _, err := p.await(within)
+		if err == nil && second == first {
+			err = errors.New("still the old one")
+		}
+		return err
+	})
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

@@ -40,13 +40,13 @@ type Way struct {
 type Passage struct {
 	log    *slog.Logger
 	wanted chan struct{} // somebody dials
-	opened chan struct{} // is closed when the way out stands
 
-	mu    sync.Mutex
-	side  *inside  // nil until then
-	wire  *outside // nil until then
-	why   error    // it does not stand
-	flows map[flow]*Way
+	mu     sync.Mutex
+	opened chan struct{} // is closed while packets can pass
+	why    error         // they could not the last time
+	side   *inside
+	wire   *outside
+	flows  map[flow]*Way
 }
 
 // A flow is a connection as its outgoing packets show it.
@@ -63,38 +63,54 @@ func New(log *slog.Logger) *Passage {
 // Run carries packets until ctx ends, and then returns nil. They are sent and picked up in the network
 // namespace of the calling thread.
 func (p *Passage) Run(ctx context.Context) error {
+	told := ""
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-p.wanted:
 		}
-		side, wire, err := open()
-		p.mu.Lock()
-		p.side, p.wire, p.why = side, wire, err
-		p.mu.Unlock()
-		if err == nil {
-			close(p.opened)
-			return p.carry(ctx, side, wire)
+		err := p.serve(ctx)
+		if ctx.Err() != nil {
+			return nil
 		}
-		p.log.Error("backends cannot be asked for a vip", "err", err)
+		if told != err.Error() { // each probe asks again
+			told = err.Error()
+			p.log.Error("backends cannot be asked for a vip", "err", err)
+		}
 	}
 }
 
-func open() (*inside, *outside, error) {
+// serve carries packets as long as it can.
+func (p *Passage) serve(ctx context.Context) error {
 	wire, err := openOutside()
 	if err != nil {
-		return nil, nil, err
+		return p.fail(err)
 	}
+	defer wire.close()
 	side, err := openInside()
 	if err != nil {
-		wire.close()
-		return nil, nil, err
+		return p.fail(err)
 	}
-	return side, wire, nil
+	p.mu.Lock()
+	p.side, p.wire = side, wire
+	close(p.opened)
+	p.mu.Unlock()
+	err = p.carry(ctx, side, wire)
+	p.mu.Lock()
+	p.opened = make(chan struct{})
+	p.mu.Unlock()
+	return p.fail(err)
 }
 
-// carry ends when ctx does, or when a socket fails.
+func (p *Passage) fail(err error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.why = err
+	return err
+}
+
+// carry ends with the first error, or when ctx does.
 func (p *Passage) carry(ctx context.Context, side *inside, wire *outside) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -103,16 +119,9 @@ func (p *Passage) carry(ctx context.Context, side *inside, wire *outside) error 
 		wire.deafen()
 		return nil
 	})
-	defer wire.close()
-	ended := func(err error) error {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	group.Go(func() error { return ended(p.outward(side, wire)) })
+	group.Go(func() error { return p.outward(side, wire) })
 	for _, replies := range wire.replies {
-		group.Go(func() error { return ended(p.inward(replies, side)) })
+		group.Go(func() error { return p.inward(replies, side) })
 	}
 	return group.Wait()
 }
@@ -181,10 +190,11 @@ func (p *Passage) Dial(ctx context.Context, network string, vip netip.AddrPort, 
 	case way.Source.Is4() != vip.Addr().Is4():
 		return nil, fmt.Errorf("no own address that could ask %s", vip.Addr())
 	}
-	if err := p.await(ctx); err != nil {
+	side, wire, err := p.await(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(p.side.hold(way.Source), p.wire.listenTo(vip.Addr())); err != nil {
+	if err := errors.Join(side.hold(way.Source), wire.listenTo(vip.Addr())); err != nil {
 		return nil, err
 	}
 	var f flow
@@ -198,7 +208,7 @@ func (p *Passage) Dial(ctx context.Context, network string, vip netip.AddrPort, 
 		}
 		return err
 	}}
-	conn, err := p.side.dial(ctx, dialer, network, vip)
+	conn, err := side.dial(ctx, dialer, network, vip)
 	if err != nil {
 		p.forget(f, &way)
 		return nil, err
@@ -211,21 +221,26 @@ func (p *Passage) Dial(ctx context.Context, network string, vip netip.AddrPort, 
 }
 
 // await waits until packets can pass.
-func (p *Passage) await(ctx context.Context) error {
+func (p *Passage) await(ctx context.Context) (*inside, *outside, error) {
 	select {
 	case p.wanted <- struct{}{}:
 	default:
 	}
+	p.mu.Lock()
+	opened := p.opened
+	p.mu.Unlock()
 	select {
-	case <-p.opened:
-		return nil
+	case <-opened:
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.side, p.wire, nil
 	case <-ctx.Done():
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if p.why != nil {
-			return p.why
+			return nil, nil, p.why
 		}
-		return ctx.Err()
+		return nil, nil, ctx.Err()
 	}
 }
 
