@@ -76,3 +76,29 @@ func TestLostMessagesMeanLookingAtAllAgain(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// The kernel refuses when its table is full, or an interface has just gone.
+func TestANeighbourThatTheKernelDoesNotAskForIsAProblem(t *testing.T) {
+	const noInterface = 1 << 30
+	d := nettest.Host(t, nettest.New(t), "d")
+	backend := netip.MustParseAddr("192.0.2.7")
+	at := place{noInterface, backend}
+	err := d.Do(func() error {
+		handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+		if err != nil {
+			return err
+		}
+		defer handle.Close()
+		f := &follower{kernel: handle, log: slog.New(slog.DiscardHandler), near: map[place]*neighbour{at: {}}}
+		f.routes = map[netip.Addr]route{backend: {link: link{name: "eth9"}, next: at, source: backend}}
+		f.askAgain()
+		want := map[netip.Addr]Way{backend: {Problem: "the kernel does not ask for 192.0.2.7 on eth9: no such device"}}
+		if diff := cmp.Diff(want, f.ways(), cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("ways (-want +got):\n%s", diff)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

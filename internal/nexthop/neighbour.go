@@ -19,6 +19,8 @@ type neighbour struct {
 	mac    net.HardwareAddr
 	asked  bool // the kernel keeps the entry for us
 	failed bool // it did not answer, and has not answered since
+
+	refused error // the kernel does not ask for it: its table is full
 }
 
 const (
@@ -142,11 +144,10 @@ func (f *follower) askAgain() {
 		err := f.kernel.NeighSet(&netlink.Neigh{
 			LinkIndex: at.index, IP: at.addr.AsSlice(), FlagsExt: netlink.NTF_EXT_MANAGED,
 		})
-		if err != nil && !n.failed {
-			f.log.Warn("a neighbour is not asked for", "neighbour", at.addr, "err", err)
-			n.failed = true
+		if err != nil && n.refused == nil {
+			f.log.Error("the kernel does not ask for a neighbour", "neighbour", at.addr, "err", err)
 		}
-		n.asked = err == nil
+		n.asked, n.refused = err == nil, err
 	}
 }
 
@@ -188,6 +189,9 @@ func (r *route) way(addr netip.Addr, n *neighbour) Way {
 		return w
 	case !r.source.IsValid():
 		w.Problem = fmt.Sprintf("no own address towards %s on %s", addr, r.link.name)
+		return w
+	case n.refused != nil && n.state&usable == 0:
+		w.Problem = fmt.Sprintf("the kernel does not ask for %s on %s: %s", r.next.addr, r.link.name, n.refused)
 		return w
 	case n.failed && r.gateway.IsValid():
 		w.Problem = fmt.Sprintf("gateway %s on %s does not answer %s", r.gateway, r.link.name, question(r.gateway))

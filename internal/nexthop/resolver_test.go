@@ -186,6 +186,29 @@ func TestAWayIsTheInterfaceTheMACAndTheOwnAddress(t *testing.T) {
 	l.want(map[netip.Addr]nexthop.Way{near6: hop(nearMAC, own6)})
 }
 
+func TestAGatewayMayBeLinkLocalOrOfTheOtherFamily(t *testing.T) {
+	l := newLab(t)
+	local := addr("fe80::ff:fe00:fe") // of the router's MAC, RFC 4291 appendix A
+	l.must(l.d.Do(func() error {
+		link, err := netlink.LinkByName("eth0")
+		if err != nil {
+			return err
+		}
+		err = netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet("2001:db8:f::/64"), Gw: local.AsSlice()})
+		if err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{
+			LinkIndex: link.Attrs().Index, Dst: ipNet("198.51.100.0/24"), Via: &netlink.Via{AddrFamily: netlink.FAMILY_V6, Addr: local.AsSlice()},
+		})
+	}))
+	l.resolver.Set([]netip.Addr{far4, far6})
+	l.want(map[netip.Addr]nexthop.Way{
+		far4: via(local, hop(gateMAC, own4)), // RFC 5549
+		far6: via(local, hop(gateMAC, own6)),
+	})
+}
+
 func TestWhatCannotBeReachedSaysWhy(t *testing.T) {
 	l := newLab(t)
 	l.must(l.d.Do(func() error {
