@@ -14,15 +14,15 @@ const (
 	exitFailed      = 1
 	exitUsage       = 2 // an unknown command or flag, or arguments that make no sense
 	exitConfig      = 3 // a configuration file is invalid
-	exitDegraded    = 4 // lbd runs and reports problems
+	exitDegraded    = 4 // lbd runs and reports problems, or the doctor found some
 	exitUnreachable = 5 // nobody answers on the daemon's socket
 	exitUnfinished  = 6 // what was waited for did not happen in time; it goes on
 	exitLast        = 7 // nobody else would take new flows
 )
 
 // exitCodes is what every help text ends with.
-const exitCodes = `Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid configuration, 4 lbd reports
-problems, 5 lbd is not reachable, 6 not finished in time, 7 nobody would take new flows.`
+const exitCodes = `Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 invalid configuration, 4 problems were
+found, 5 lbd is not reachable, 6 not finished in time, 7 nobody would take new flows.`
 
 // A usageError is about the command line.
 type usageError struct{ error }

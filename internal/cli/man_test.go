@@ -70,7 +70,7 @@ func manual(root *cobra.Command) string {
 		{exitFailed, "The command failed."},
 		{exitUsage, "Wrong usage: an unknown command or flag, or arguments that make no sense."},
 		{exitConfig, "A configuration file is invalid."},
-		{exitDegraded, "lbd reports problems (status only)."},
+		{exitDegraded, "Problems were found (status and doctor only)."},
 		{exitUnreachable, "Nobody answers on the socket of lbd, or it may not be used."},
 		{exitUnfinished, "What was waited for did not happen in time; it goes on, but for keys rotate, which is run again."},
 		{exitLast, "Nobody else would take new flows; see nodes drain and backends drain."},

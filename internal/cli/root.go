@@ -26,6 +26,7 @@ func (a *app) root() *cobra.Command {
   status, vips, services, backends, nodes, config, events, keys
                                           ask lbd over its socket
   maps, trace, owner, drops               read the pinned maps as root, with lbd running or not
+  doctor, backend                         find mistakes on a backend or a director; set up a backend
 
 ` + exitCodes,
 		Example: `  lbctl status
@@ -45,6 +46,7 @@ func (a *app) root() *cobra.Command {
 		demoCommand(a),
 		demoWebCommand(),
 		backendCommand(a),
+		doctorCommand(a),
 		eventsCommand(a),
 		keysCommand(a),
 		completionCommand(a),

@@ -202,6 +202,11 @@ func (d *Decap) Missing() []string {
 // Close lets go of everything; what is pinned and attached goes on without this process.
 func (d *Decap) Close() { d.programs.Close() }
 
+// Unwraps says whether the program of a Decap of the directory runs on an interface.
+func Unwraps(dir, ifname string) bool {
+	return detachedLink(ifname, filepath.Join(decapDir(dir), "links", ifname+"-xdp")) == ""
+}
+
 // WithdrawDecap detaches what any Decap of the directory left, and removes every pin.
 func WithdrawDecap(dir string) error {
 	err := errors.Join(detachLinks(filepath.Join(decapDir(dir), "links"), nil), os.RemoveAll(decapDir(dir)))

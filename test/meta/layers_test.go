@@ -31,6 +31,7 @@ var layers = map[string]int{
 	"internal/datapath":   2,
 	"internal/netconf":    2,
 	"internal/netmon":     2,
+	"internal/doctor":     2,
 	"internal/nexthop":    2,
 	"internal/passage":    2,
 	"internal/netlab":     2,

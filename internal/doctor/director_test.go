@@ -1,0 +1,207 @@
+package doctor_test
+
+import (
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/mdlayher/packet"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/lbctl/lbctl/internal/doctor"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/netlab"
+	"github.com/lbctl/lbctl/internal/nettest"
+)
+
+func netlabNet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// A directorLab is a director, a backend on its link and a way to others.
+type directorLab struct {
+	director, backend *netlab.Host
+}
+
+func newDirector(t *testing.T) *directorLab {
+	t.Helper()
+	lab := nettest.New(t)
+	sw, err := lab.Switch("sw", netlab.SwitchOptions{})
+	must(t, err)
+	l := &directorLab{nettest.Host(t, lab, "director"), nettest.Host(t, lab, "backend")}
+	for h, number := range map[*netlab.Host]int{l.director: 11, l.backend: 21} {
+		must(t,
+			lab.Connect(h, "eth0", sw, netlab.LinkOptions{}),
+			h.Addr("eth0", prefix(fmt.Sprintf("192.0.2.%d/24", number))),
+			h.Addr("eth0", prefix(fmt.Sprintf("2001:db8::%d/64", number))),
+		)
+	}
+	must(t,
+		l.director.Route(prefix("203.0.113.0/24"), netip.MustParseAddr("192.0.2.21")),
+		l.director.Route(prefix("2001:db8:1::/64"), netip.MustParseAddr("2001:db8::21")))
+	return l
+}
+
+func (l *directorLab) wrong(t *testing.T, d doctor.Director) (lines []string) {
+	t.Helper()
+	var findings []doctor.Finding
+	must(t, l.director.Do(func() (err error) {
+		findings, err = d.Examine(t.Context())
+		return err
+	}))
+	for _, f := range findings {
+		if !f.OK {
+			lines = append(lines, fmt.Sprintf("%s %s: %s | %s", f.Check, f.Subject, f.Found, strings.Join(f.Fix, " | ")))
+		}
+	}
+	return lines
+}
+
+func TestEachMistakeOnTheWayToABackendIsFound(t *testing.T) {
+	target := func(method lb.Forward, addr string) doctor.Target {
+		return doctor.Target{Service: "web", Name: "b1", Addr: netip.MustParseAddr(addr), Method: method}
+	}
+	with := func(t doctor.Target, change func(*doctor.Target)) doctor.Target {
+		change(&t)
+		return t
+	}
+	const near, beyond4, beyond6 = "192.0.2.21", "203.0.113.21", "2001:db8:1::21"
+	for _, test := range []struct {
+		name   string
+		target doctor.Target
+		mtu    int // of the director's interface
+		want   string
+	}{
+		{"dr on the link", target(lb.ForwardDR, near), 1500, ""},
+		{
+			"dr beyond a router", target(lb.ForwardDR, beyond4), 1500,
+			"route web/b1: 203.0.113.21 is behind the router 192.0.2.21, which would send a VIP's packets back: dr is for one link" +
+				" | forward: tunnel, or an address of the backend on the link of eth0",
+		},
+		{
+			"no way", target(lb.ForwardTunnel, "198.51.100.21"), 1500,
+			"route web/b1: there is no way to 198.51.100.21: network is unreachable | add a route to 198.51.100.21",
+		},
+		{
+			"the director itself", target(lb.ForwardDR, "192.0.2.11"), 1500,
+			"route web/b1: 192.0.2.11 is this machine itself | give the backend's own address",
+		},
+		{
+			"a tunnel that is too small", target(lb.ForwardTunnel, beyond4), 1500,
+			"mtu web/b1: the tunnel over eth0 carries packets of 1480 bytes: larger ones of clients are refused, and those who do not hear that hang" +
+				" | mss: 1440 in service web | ip link set eth0 mtu 1520, on all machines between here and there",
+		},
+		{
+			"GUE in IPv6 that is too small for IPv6", with(target(lb.ForwardTunnel, beyond6), func(t *doctor.Target) { t.Encap, t.V6 = lb.EncapGUE, true }), 1500,
+			"mtu web/b1: the tunnel over eth0 carries packets of 1448 bytes: larger ones of clients are refused, and those who do not hear that hang" +
+				" | mss: 1388 in service web | ip link set eth0 mtu 1552, on all machines between here and there",
+		},
+		{"a tunnel with room", target(lb.ForwardTunnel, beyond4), 1520, ""},
+		{"segments that fit", with(target(lb.ForwardTunnel, beyond4), func(t *doctor.Target) { t.MSS = 1440 }), 1500, ""},
+		{
+			"segments that do not", with(target(lb.ForwardTunnel, beyond4), func(t *doctor.Target) { t.MSS = 1441 }), 1500,
+			"mtu web/b1: segments of 1441 bytes are packets of 1481, and the tunnel over eth0 carries 1480" +
+				" | mss: 1440 in service web | ip link set eth0 mtu 1520, on all machines between here and there",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			l := newDirector(t)
+			must(t, onLink(l.director, func(link netlink.Link) error { return netlink.LinkSetMTU(link, test.mtu) }, "eth0"))
+			var want []string
+			if test.want != "" {
+				want = []string{test.want}
+			}
+			got := l.wrong(t, doctor.Director{Backends: []doctor.Target{test.target}})
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// claims counts ARP replies for VIPs that reach the director, as the datapath does.
+func (l *directorLab) claims(t *testing.T) func() (map[netip.Addr]uint64, error) {
+	t.Helper()
+	var conn *packet.Conn
+	must(t, l.director.Do(func() error {
+		ifi, err := net.InterfaceByName("eth0")
+		if err == nil {
+			conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, nil)
+		}
+		return err
+	}))
+	var mu sync.Mutex
+	var counting sync.WaitGroup
+	seen := make(map[netip.Addr]uint64)
+	counting.Go(func() {
+		for buf := make([]byte, 128); ; {
+			n, _, err := conn.ReadFrom(buf)
+			if err != nil {
+				return
+			}
+			if n >= 42 && hex.EncodeToString(buf[20:22]) == "0002" {
+				mu.Lock()
+				seen[netip.AddrFrom4([4]byte(buf[28:32]))]++
+				mu.Unlock()
+			}
+		}
+	})
+	t.Cleanup(func() {
+		conn.Close()
+		counting.Wait()
+	})
+	return func() (map[netip.Addr]uint64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		return maps.Clone(seen), nil
+	}
+}
+
+func TestABackendThatAnswersForAVIPIsNamed(t *testing.T) {
+	l := newDirector(t)
+	d := doctor.Director{
+		VIPs:     []doctor.VIP{{Addr: vip4, Interface: "eth0"}, {Addr: vip6, Interface: "eth0"}},
+		Backends: []doctor.Target{{Service: "web", Name: "b1", Addr: netip.MustParseAddr("192.0.2.21"), Method: lb.ForwardDR}},
+		Claims:   l.claims(t),
+	}
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("at first: %q", lines)
+	}
+	must(t, l.backend.Addr("lo", prefix("192.0.2.80/32")))
+	const fix = " answers ARP requests for it: clients go round the directors" +
+		" | there: sysctl -w net/ipv4/conf/eth0/arp_ignore=1, and the VIP on lo; all of it: lbctl backend recipe"
+	// nobody has spoken to the backend yet
+	if diff := cmp.Diff([]string{"arp 192.0.2.80: somebody on the link of eth0" + fix}, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	mac, err := l.backend.MAC("eth0")
+	must(t, err)
+	c, err := l.director.Dial(t.Context(), "udp", "192.0.2.21:9")
+	must(t, err)
+	defer c.Close()
+	nettest.Eventually(t, 5*time.Second, func() error {
+		if _, err := c.Write([]byte("hello")); err != nil && !strings.Contains(err.Error(), "refused") {
+			return err
+		}
+		if got := nettest.Neighbor(t, l.director, "eth0", netip.MustParseAddr("192.0.2.21")); got != mac.String() {
+			return fmt.Errorf("the backend is at %q", got)
+		}
+		return nil
+	})
+	want := []string{fmt.Sprintf("arp 192.0.2.80: backend web/b1 (192.0.2.21, %s)", mac) + fix}
+	if diff := cmp.Diff(want, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	must(t, l.backend.SetSysctl("net.ipv4.conf.eth0.arp_ignore", "1"))
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("after the fix: %q", lines)
+	}
+}
