@@ -103,12 +103,14 @@ func (p *planner) use(cfg *config.Config) error {
 	return nil
 }
 
-// probed wakes the planner when a check changed its mind. It is called from the goroutines of checks.
+// probed wakes the planner when a check changed its mind, or has one of its own. It is called from the goroutines of checks.
 func (p *planner) probed(node string, r probe.Report) {
-	if !r.Changed {
+	switch {
+	case r.Changed:
+		p.events.add(checkEvent(node, r))
+	case !r.Found:
 		return
 	}
-	p.events.add(checkEvent(node, r))
 	select {
 	case p.checked <- struct{}{}:
 	default:

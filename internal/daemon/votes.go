@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"maps"
 	"net/netip"
 
 	"github.com/lbctl/lbctl/internal/config"
@@ -32,14 +33,23 @@ func found(cfg *config.Config, checked map[probe.Subject]health.Service, ways ma
 	return votes
 }
 
+// cast is without what is not found out yet: else each start of a director would have all others take
+// dead backends for living ones, as checks begin up.
+func cast(own member.Votes, unsure map[probe.Subject]bool) member.Votes {
+	votes := maps.Clone(own)
+	maps.DeleteFunc(votes, func(about probe.Subject, _ health.Vote) bool { return unsure[about] })
+	return votes
+}
+
 // verdicts is what all directors together take each backend for. It tells the others what this one
 // found out.
 func (p *planner) verdicts(ways map[netip.Addr]nexthop.Way) map[probe.Subject]health.Vote {
+	unsure := p.checks.Unsure() // before what the checks say, or a start could pass for a result
 	own := found(p.cfg, p.checks.Health(), ways)
 	if p.member == nil {
 		return own
 	}
-	p.member.Vote(own)
+	p.member.Vote(cast(own, unsure))
 	all, err := p.member.VotesByNode(context.Background()) // it ends when the member does
 	if err != nil {
 		return own
@@ -47,7 +57,8 @@ func (p *planner) verdicts(ways map[netip.Addr]nexthop.Way) map[probe.Subject]he
 	return agreed(p.cfg, own, all)
 }
 
-// agreed counts the votes about all that this director has an opinion on.
+// agreed counts the votes about all that this director has an opinion on, which counts where there is
+// no vote.
 func agreed(cfg *config.Config, own member.Votes, all map[string]member.Votes) map[probe.Subject]health.Vote {
 	share := make(map[string]int)
 	for i := range cfg.Services {
@@ -60,6 +71,10 @@ func agreed(cfg *config.Config, own member.Votes, all map[string]member.Votes) m
 			if vote, ok := said[about]; ok {
 				votes[node] = vote
 			}
+		}
+		if len(votes) == 0 {
+			verdicts[about] = own[about]
+			continue
 		}
 		verdicts[about] = health.Agree(votes, share[about.Service])
 	}

@@ -48,11 +48,14 @@ func TestEachServiceSaysHowManyDirectorsMustAgree(t *testing.T) {
 		"n2": {web("a"): health.Fine, {Service: "dns", Backend: "a"}: health.Fine, web("unknown here"): health.Fine},
 		"n3": {}, // its configuration is an older one
 	}
+	own[web("new")] = down // no vote of anybody, this one included
+	all["n1"] = cast(own, map[probe.Subject]bool{web("new"): true})
 	cfg := &config.Config{Services: []config.Service{{Name: "web", Agree: 50}, {Name: "dns", Agree: 100}}}
 	const reason = "1 of 2 directors find it unhealthy; n1: check tcp is down"
 	want := map[probe.Subject]health.Vote{
 		web("a"):                       {Healthy: true, Percent: 100, Reason: reason},
 		{Service: "dns", Backend: "a"}: {Percent: 100, Reason: reason},
+		web("new"):                     down,
 	}
 	if diff := cmp.Diff(want, agreed(cfg, own, all)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

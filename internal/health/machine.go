@@ -47,6 +47,7 @@ type Machine struct {
 	state   State
 	since   time.Time
 	streak  int         // results in a row that contradict the state
+	sure    bool        // a result said the same as the state
 	results []Result    // the newest is last
 	changes []time.Time // between up and down, the newest is last
 }
@@ -87,7 +88,7 @@ func (m *Machine) Record(now time.Time, r Result) (changed bool) {
 		says, needed = Up, m.rule.Rise
 	}
 	if says == m.state {
-		m.streak = 0
+		m.streak, m.sure = 0, true
 		return false
 	}
 	m.streak++
@@ -98,9 +99,13 @@ func (m *Machine) Record(now time.Time, r Result) (changed bool) {
 		m.changes = append(m.changes, now)
 		m.changes = m.changes[max(0, len(m.changes)-maxChanges):]
 	}
-	m.state, m.since, m.streak = says, now, 0
+	m.state, m.since, m.streak, m.sure = says, now, 0, true
 	return true
 }
+
+// Sure says whether the state is what probes found. It is false while it is what the rule starts with,
+// or what was before the probe became another one.
+func (m *Machine) Sure() bool { return m.sure }
 
 func (m *Machine) trim() {
 	if surplus := len(m.results) - m.rule.Keep; surplus > 0 {

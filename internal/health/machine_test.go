@@ -137,3 +137,31 @@ func TestZeroIsTheDefault(t *testing.T) {
 		}
 	}
 }
+
+func TestAStateIsSureOnceAProbeFoundIt(t *testing.T) {
+	now := time.Now()
+	for _, c := range []struct {
+		start   State
+		results string
+		want    string // of each result: is the state sure after it?
+	}{
+		{Up, "+", "y"}, {Up, "-+", "ny"}, {Up, "---", "nny"}, {Up, "--+-", "nnyy"},
+		{Down, "-", "y"}, {Down, "++", "ny"}, {Unknown, "-", "y"}, {Unknown, "+", "y"},
+	} {
+		m := New(Rule{Start: c.start, Rise: 2, Fall: 3}, now)
+		if m.Sure() {
+			t.Errorf("%s: sure at the start", c.start)
+		}
+		got := ""
+		for _, r := range c.results {
+			m.Record(now, Result{OK: r == '+'})
+			got += map[bool]string{true: "y", false: "n"}[m.Sure()]
+		}
+		if got != c.want {
+			t.Errorf("%s, %s: %s, want %s", c.start, c.results, got, c.want)
+		}
+		if m.Successor(Rule{}).Sure() {
+			t.Errorf("%s: another probe is sure from its start", c.start)
+		}
+	}
+}

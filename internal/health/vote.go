@@ -36,11 +36,8 @@ func (v Vote) Weight(weight int) int {
 
 // Agree is what directors with the same votes take a backend for, by name of the director: healthy
 // if at least that percentage of them found it so. Its percentage and reason are those of the first
-// by name who found the same; without a vote it is fine.
+// by name who found the same. There is at least one vote.
 func Agree(votes map[string]Vote, percent int) Vote {
-	if len(votes) == 0 {
-		return Fine
-	}
 	up := 0
 	for _, v := range votes {
 		if v.Healthy {

@@ -58,7 +58,6 @@ func TestABackendIsUpWhenEnoughDirectorsSaySo(t *testing.T) {
 		percent int
 		want    Vote
 	}{
-		{"nobody votes", nil, 100, Fine},
 		{"one for it", map[string]Vote{"n1": Fine}, 100, Fine},
 		{"one against it", map[string]Vote{"n1": down}, 1, down},
 		{

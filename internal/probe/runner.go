@@ -39,6 +39,7 @@ type Report struct {
 	Result  health.Result
 	State   health.State // of the check, now
 	Changed bool         // the state is another one, or the agent said something new
+	Found   bool         // the state is what probes found, for the first time
 }
 
 // A Status is a check for people to look at.
@@ -296,6 +297,7 @@ func (r *Runner) record(o outcome) (report Report, useful bool) {
 		return Report{}, false // Set said when it is due
 	}
 	now := time.Now()
+	unsure := !e.machine.Sure()
 	changed := e.machine.Record(now, o.result)
 	if o.result.Agent != nil {
 		agent := e.agent.Apply(*o.result.Agent)
@@ -308,7 +310,7 @@ func (r *Runner) record(o outcome) (report Report, useful bool) {
 	}
 	return Report{
 		Service: e.id.service, Backend: e.id.backend, Name: e.id.name, Kind: e.check.Spec.Kind, Result: o.result,
-		State: e.machine.State(), Changed: changed,
+		State: e.machine.State(), Changed: changed, Found: unsure && e.machine.Sure(),
 	}, true
 }
 
@@ -341,6 +343,19 @@ func (r *Runner) Health() map[Subject]health.Service {
 		}
 	}
 	return subjects
+}
+
+// Unsure returns what has a check whose state no probe has found yet.
+func (r *Runner) Unsure() map[Subject]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	unsure := make(map[Subject]bool)
+	for id, e := range r.entries {
+		if !e.gone && !e.machine.Sure() {
+			unsure[Subject{id.service, id.backend}] = true
+		}
+	}
+	return unsure
 }
 
 // Status returns all checks by service, backend and name.
