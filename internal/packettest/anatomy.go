@@ -164,3 +164,13 @@ func (a *anatomy) quote() *anatomy {
 	}
 	return inner
 }
+
+// HeadersOf is the length of the headers before an IP packet's transport header. The packet must be
+// a valid one.
+func HeadersOf(packet []byte) int {
+	a, err := dissect(packet)
+	if err != nil {
+		panic(err)
+	}
+	return a.l4
+}

@@ -29,12 +29,14 @@ type IPv4 struct {
 	More     bool
 	Dont     bool  // fragment
 	TTL      uint8 // 0 is 64
+	TOS      uint8
 }
 
 func (ip IPv4) wrap(b *building) {
 	size := 20 + len(ip.Options)
 	header := make([]byte, 20, size)
 	header[0] = 0x40 | byte(size/4)
+	header[1] = ip.TOS
 	binary.BigEndian.PutUint16(header[2:], uint16(size+len(b.bytes)))
 	binary.BigEndian.PutUint16(header[4:], ip.ID)
 	fragment := uint16(ip.Offset / 8)

@@ -46,8 +46,8 @@ func TestRewritesGiveWhatASenderWouldHaveBuilt(t *testing.T) {
 		{
 			"IPv6 in IPv4, and in UDP and GUE, with the traffic class outside, too",
 			Tunnel{Src: v4B, Dst: v4C, GUE: 50000}.Wrap(Frame(eth, IPv6{Src: v6A, Dst: v6B, TrafficClass: 0xb8, FlowLabel: 5}, UDP{Src: 1, Dst: 2}, payload)),
-			withTOS(Frame(eth, IPv4{Src: v4B, Dst: v4C, Dont: true}, UDP{Src: 50000, Dst: GUEPort, NoChecksum: true}, Raw{Bytes: []byte{0, ProtocolIPv6, 0, 0}},
-				IPv6{Src: v6A, Dst: v6B, TrafficClass: 0xb8, FlowLabel: 5}, UDP{Src: 1, Dst: 2}, payload), 0xb8),
+			Frame(eth, IPv4{Src: v4B, Dst: v4C, Dont: true, TOS: 0xb8}, UDP{Src: 50000, Dst: GUEPort, NoChecksum: true}, Raw{Bytes: []byte{0, ProtocolIPv6, 0, 0}},
+				IPv6{Src: v6A, Dst: v6B, TrafficClass: 0xb8, FlowLabel: 5}, UDP{Src: 1, Dst: 2}, payload),
 		},
 		{
 			"the destination of a segment is translated, with its port",
@@ -100,13 +100,6 @@ func TestRewritesGiveWhatASenderWouldHaveBuilt(t *testing.T) {
 type named struct{ number uint16 }
 
 func (n named) wrap(b *building) { b.next = n.number }
-
-func withTOS(frame []byte, tos byte) []byte {
-	ip := packetOf(frame).bytes
-	ip[1] = tos
-	resumHeader(ip, 0)
-	return frame
-}
 
 func TestASegmentSizeStaysWhereNoneIsToBeCut(t *testing.T) {
 	offer := []byte{2, 4, 5, 0xb4}
