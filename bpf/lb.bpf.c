@@ -12,6 +12,7 @@
 #include "include/count.h"
 #include "include/decide.h"
 #include "include/flow.h"
+#include "include/forward.h"
 #include "include/fragment.h"
 #include "include/guard.h"
 #include "include/icmp.h"
@@ -91,8 +92,8 @@ ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, s
 
 /* The outcome by the bucket of the service or of the sender. */
 ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const struct packet *pkt,
-			       const struct flow *flow, struct vip *vip, __u64 published,
-			       int direct, __u32 *scope)
+			       struct flow *flow, struct vip *vip, __u64 published, int direct,
+			       __u32 *scope)
 {
 	struct service *service = NULL;
 	__u64 word;
@@ -106,7 +107,12 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 		*scope = service->scope;
 		if (tracing)
 			traced.flags |= TRACE_SERVICE;
-		word = service_bucket(published, service, flow);
+		flow->hash = service_hash(published, service, flow);
+		flow->mss = service->mss;
+		word = bucket_of(service->table, flow->hash);
+		/* what a peer sends to our own MAC is for us as a backend: it is never sent on */
+		if (UNLIKELY(service->forward != FORWARD_LOCAL))
+			return direct ? REASON_DIRECT : choose(ctx, question, flow, service, word);
 	} else {
 		if (question == ASK_UNNAMED && vip->flags & VIP_DROP_UNNAMED)
 			return REASON_UNNAMED_DROPPED;
@@ -117,19 +123,21 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 
 /* An IP packet for a VIP, its fixed header parsed. */
 ALWAYS_INLINE __u32 handle_vip(struct xdp_md *ctx, struct cursor *cur, struct packet *pkt,
-			       struct vip *vip, __u64 published, int direct, __u32 *scope)
+			       struct flow *flow, struct vip *vip, __u64 published, int direct,
+			       __u32 *scope)
 {
-	struct flow flow = {.src_hi = pkt->src_hi, .src_lo = pkt->src_lo};
-	enum question question = parse_rest(ctx, cur, pkt, &flow);
+	enum question question = parse_rest(ctx, cur, pkt, flow);
 	__u32 outcome;
 
-	trace_flow(pkt, &flow, vip->scope, TRACE_VIP | (direct ? TRACE_DIRECT : 0));
+	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
+		flow->hash = flow_hash(published, flow->src_hi, flow->src_lo, pkt->fragment_id);
+	trace_flow(pkt, flow, vip->scope, TRACE_VIP | (direct ? TRACE_DIRECT : 0));
 	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
 		outcome = follow_fragment(pkt, direct, scope);
 	else if (UNLIKELY(question == ASK_NOBODY))
 		outcome = REASON_ERROR_UNKNOWN;
 	else
-		outcome = ask_bucket(ctx, question, pkt, &flow, vip, published, direct, scope);
+		outcome = ask_bucket(ctx, question, pkt, flow, vip, published, direct, scope);
 	if (UNLIKELY(pkt->first_fragment))
 		remember_fragment(pkt, *scope, outcome);
 	return outcome;
@@ -144,7 +152,9 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	void *l3;
 	struct vip *vip;
 	enum addressee to;
+	struct flow flow = {};
 	enum reason reason;
+	int direct;
 	__u32 outcome;
 
 	if (parse_ethernet(&cur, &pkt))
@@ -179,12 +189,29 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	to = addressee(eth, vip);
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
-	outcome = handle_vip(ctx, &cur, &pkt, vip, published, to == TO_US, scope);
+	direct = is_direct(published, eth, vip, to);
+	flow.src_hi = pkt.src_hi;
+	flow.src_lo = pkt.src_lo;
+	outcome = handle_vip(ctx, &cur, &pkt, &flow, vip, published, direct, scope);
 	reason = reason_of(outcome);
+	if (UNLIKELY(reason == REASON_FORWARDED)) {
+		struct sending sending = {
+			.hash = flow.hash,
+			.backend = target_in(outcome),
+			.l3 = l3 - (void *)eth,
+			.l4 = flow.l4,
+			.mss = flow.mss,
+			.is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4,
+			.protocol = flow.protocol,
+		};
+
+		copy_mac(sending.own_mac, vip->own_mac);
+		return send_away(ctx, &sending);
+	}
 	if (verdict_of(reason) == XDP_PASS)
 		set_destination(eth, vip);
 	else if (UNLIKELY(reason == REASON_DELEGATED))
-		send_on(eth, next_node(outcome), vip);
+		send_on(eth, target_in(outcome), vip);
 	return reason;
 }
 
@@ -206,11 +233,13 @@ int lb_xdp(struct xdp_md *ctx)
 {
 	__u64 bytes = frame_length(ctx);
 	__u32 scope = 0;
-	enum reason reason = common_way(ctx, &scope, NULL);
+	enum reason reason = common_way(ctx, &scope, WAY_SHORT);
 
 	if (UNLIKELY(reason >= UNCOMMON)) {
-		int outcome = reason == UNSETTLED ? moving_way(ctx) : UNCOMMON;
+		int outcome = reason == APART ? forward_way(ctx) : reason;
 
+		if ((outcome & 0xff) == UNSETTLED)
+			outcome = moving_way(ctx);
 		/* what is served may change between two looks */
 		if ((outcome & 0xff) >= UNCOMMON)
 			outcome = long_way(ctx);

@@ -15,6 +15,11 @@ enum limits {
 	HOT_BUCKETS = 32, /* in one word of the hot part of a table */
 	UDP_IDLE_SECONDS = 60, /* a noted UDP flow that was silent for longer is new */
 	HASH_KEYS = 6, /* one for each 32-bit word of the source and the ports, one that is added */
+	PEER_SLOTS = 256, /* of one half of the peers' MACs, a power of two */
+	SLOTS = 65537, /* of a service's choice of backends; a prime, as Maglev's table needs */
+	CHOICE_WORDS = 32769, /* that they fill, two to a word */
+	BACKENDS = 1024, /* places a service has */
+	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
 };
 
 /*
@@ -58,10 +63,20 @@ enum reason {
 			      */
 	REASON_UDP_AWAY, /* ours, but the bucket's old owner still decides about UDP */
 	REASON_LAPSED, /* a new flow after the lease ended */
+	REASON_NOT_ANNOUNCED, /* ARP or ND for a VIP that nodes do not announce */
+	REASON_NO_BACKEND, /* the flow's slot names none */
+	REASON_NO_WAY, /* the next hop of its backend is not known */
+	REASON_EXPIRED, /* its TTL or hop limit ends here */
+	REASON_TOO_BIG, /* for the tunnel */
 	/* XDP_TX */
 	REASON_ARP_ANSWERED,
 	REASON_ND_ANSWERED,
+	REASON_EXPIRED_ANSWERED, /* by time exceeded */
+	REASON_TOO_BIG_ANSWERED, /* by fragmentation needed, or packet too big */
 	REASON_DELEGATED, /* sent on to the node that is to have the bucket */
+	REASON_FORWARDED, /* to a backend, by the interface that it came in by */
+	/* XDP_REDIRECT */
+	REASON_REDIRECTED, /* to a backend, by another interface */
 	/* the egress guard */
 	REASON_ARP_MASKED, /* our request would have taught our MAC for a VIP: sender cleared */
 	REASON_ARP_SUPPRESSED, /* an announcement or reply of the stack for a VIP */
@@ -71,7 +86,9 @@ enum reason {
 	REASON_FIRST_ACCEPT = REASON_ACCEPTED,
 	REASON_FIRST_DROP = REASON_NOT_OWNER,
 	REASON_FIRST_TX = REASON_ARP_ANSWERED,
-	REASON_FIRST_FORWARD = REASON_DELEGATED,
+	REASON_FIRST_DELEGATE = REASON_DELEGATED,
+	REASON_FIRST_FORWARD = REASON_FORWARDED,
+	REASON_FIRST_REDIRECT = REASON_REDIRECTED,
 	REASON_FIRST_GUARD = REASON_ARP_MASKED,
 };
 
@@ -120,6 +137,32 @@ enum hot_layout {
 enum vip_flags {
 	VIP_DROP_UNNAMED = 1, /* traffic that no service names is dropped */
 	VIP_HAS_ANY = 2, /* a service of protocol "any" exists */
+	VIP_APART = 4, /* the short way is not for it: one of what follows, or a service forwards */
+	VIP_BY_BUCKET = 8, /* frames to our own MAC may be another node's, but for those of peers */
+	VIP_SILENT = 16, /* ARP and ND for it are not answered */
+};
+
+/* What the owner of a flow does with it; numbered as in the configuration. */
+enum method { FORWARD_LOCAL, FORWARD_DR, FORWARD_NAT, FORWARD_TUNNEL };
+
+enum encap { ENCAP_IP, ENCAP_GUE };
+
+/*
+ * A slot of a choice, 32 bits: the place of the backend that new flows go to, of the one that older
+ * ones may be at, and flags. A change is one store of the word of two.
+ */
+enum slot_layout {
+	SLOT_CURRENT_SHIFT = 0, /* 12 bits */
+	SLOT_PREVIOUS_SHIFT = 12, /* 12 bits */
+	SLOT_FLAGS_SHIFT = 24, /* 8 bits */
+	SLOT_NOBODY = 0xfff,
+};
+
+/* Of a slot in transition; none is set in one at rest. */
+enum slot_flags {
+	SLOT_MOVING = 1, /* segments of unknown flows go to the previous backend */
+	SLOT_EXCEPTIONS = 2, /* some flows are known to be elsewhere */
+	SLOT_NOTING = 4, /* flows are noted: it is about to move */
 };
 
 /*
@@ -152,7 +195,27 @@ struct service {
 	__u32 ports_mask; /* of source port << 16 | destination port */
 	__u32 table;
 	__u16 scope; /* of its counters */
-	__u16 pad[15];
+	__u16 mss; /* what larger ones of SYNs are cut to; 0: they stay */
+	__u32 region; /* of the choices and the backends, when it forwards */
+	__u8 forward; /* enum method */
+	__u8 pad[19];
+};
+
+/* A real server, at region * BACKENDS + its place. */
+struct backend {
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u64 own_hi; /* outer source of a tunnel */
+	__u64 own_lo;
+	__u8 mac[6]; /* of the next hop */
+	__u8 own_mac[6]; /* of the interface towards it */
+	__u32 ifindex; /* 0: the way there is not known */
+	__u16 port; /* FORWARD_NAT: 0 for the packet's own */
+	__u16 mtu; /* of that interface: bytes of an IP packet */
+	__u8 method; /* enum method */
+	__u8 encap; /* enum encap */
+	__u8 is_ipv4;
+	__u8 pad[9];
 };
 
 /*
@@ -165,7 +228,9 @@ struct directory {
 	__u64 hash_keys[2 * HASH_KEYS];
 	__u64 lease; /* CLOCK_MONOTONIC at which it ends; 0: none is needed; 1: it ended */
 	__u32 sample; /* one of so many drops goes to the ring buffer; 0: none */
-	__u32 pad[3];
+	__u32 pad;
+	__u64 answers; /* a coarse second << 32 | ICMP errors sent in it */
+	__u64 peers[2 * PEER_SLOTS]; /* MACs of other nodes, the first byte lowest; 0: none */
 	struct vip vips[2 * VIP_SLOTS];
 	struct service services[2 * SERVICE_SLOTS];
 };
@@ -209,15 +274,20 @@ struct fragment_key {
 	__u32 protocol;
 };
 
-enum fragment_outcome { FRAGMENT_DROPPED, FRAGMENT_ACCEPTED, FRAGMENT_DELEGATED };
+enum fragment_outcome {
+	FRAGMENT_DROPPED,
+	FRAGMENT_ACCEPTED,
+	FRAGMENT_DELEGATED,
+	FRAGMENT_FORWARDED,
+};
 
 /* What became of the first fragment. */
 struct fragment {
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
 	__u16 scope;
 	__u8 outcome; /* enum fragment_outcome */
-	__u8 target; /* the node it was sent on to */
-	__u8 pad[4];
+	__u8 pad;
+	__u32 target; /* the node it was sent on to, or the number of the backend */
 };
 
 /* What lb_lease is asked, as the bytes of the packet of a test run. */
@@ -275,6 +345,8 @@ enum trace_flags {
 	TRACE_LISTENER = 1024, /* only a listener is there */
 	TRACE_COOKIE = 2048, /* which knows the SYN cookie */
 	TRACE_LAPSED = 4096, /* the lease has ended */
+	TRACE_SLOT = 8192, /* a slot was looked up */
+	TRACE_BACKEND = 16384, /* and names a backend */
 };
 
 /* Every decision of one run, written only by a private instance of the program. */
@@ -295,11 +367,15 @@ struct trace {
 	__u16 vlan; /* outermost tag, 0: none */
 	__u8 protocol;
 	__u8 reason;
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 slot;
+	__u32 slot_word; /* enum slot_layout */
+	__u32 backend; /* region * BACKENDS + place */
 };
 
 _Static_assert(sizeof(struct vip) == 64, "a VIP is one cache line");
 _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
+_Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "csum.h"
 #include "lease.h"
 #include "local.h"
 
@@ -26,6 +27,12 @@ ALWAYS_INLINE int is_ipv4_arp(const struct arp *arp)
 	       arp->hardware_length == 6 && arp->protocol_length == 4;
 }
 
+/* The node that had a VIP, or has it now, says so with its own MAC. */
+ALWAYS_INLINE int is_claim_of_peer(__u64 published, const struct vip *vip, const __u8 *mac)
+{
+	return vip->flags & VIP_BY_BUCKET && is_peer(published, mac);
+}
+
 ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct packet *pkt,
 				     __u64 published, __u32 ifindex, __u32 *scope)
 {
@@ -43,9 +50,11 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 	pkt->dst_lo = V4_MAPPED | bpf_ntohl(arp->target);
 
 	claimed = find_vip(published, 0, sender_lo);
-	if (claimed && claimed->ifindex == ifindex && !same_mac(arp->sender_mac, claimed->mac)) {
+	if (claimed && claimed->ifindex == ifindex && !(claimed->flags & VIP_SILENT) &&
+	    !same_mac(arp->sender_mac, claimed->mac)) {
 		*scope = claimed->scope;
-		return REASON_ARP_CONFLICT;
+		return is_claim_of_peer(published, claimed, arp->sender_mac) ? REASON_ARP_NOT_OWNER
+									     : REASON_ARP_CONFLICT;
 	}
 	if (arp->operation != bpf_htons(ARP_REQUEST))
 		return REASON_NOT_VIP;
@@ -55,10 +64,12 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 	if (vip->ifindex != ifindex)
 		return REASON_OTHER_INTERFACE;
 	*scope = vip->scope;
+	if (vip->flags & VIP_SILENT)
+		return REASON_NOT_ANNOUNCED;
 	to = addressee(eth, vip);
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
-	if (to == TO_ALL) {
+	if (to == TO_ALL || vip->flags & VIP_BY_BUCKET) {
 		enum reason reason = answerer(sender_bucket(published, vip, 0, sender_lo),
 					      REASON_ARP_ANSWERED, REASON_ARP_NOT_OWNER);
 		if (reason != REASON_ARP_ANSWERED)
@@ -74,16 +85,6 @@ ALWAYS_INLINE enum reason handle_arp(struct cursor *cur, struct eth *eth, struct
 	arp->sender = arp->target;
 	arp->target = sender;
 	return REASON_ARP_ANSWERED;
-}
-
-/* Ones' complement sum over a whole number of 32-bit words, folded (RFC 1071). */
-ALWAYS_INLINE __sum16 fold(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
 }
 
 struct advertisement {
@@ -160,11 +161,13 @@ static __attribute__((noinline)) int answer_solicitation(struct xdp_md *ctx, __u
 }
 
 /* A peer's answer to all nodes names the shared MAC; anything else claims the VIP. */
-ALWAYS_INLINE enum reason judge_advertisement(struct cursor *cur, const struct vip *vip)
+ALWAYS_INLINE enum reason judge_advertisement(struct cursor *cur, __u64 published,
+					      const struct vip *vip)
 {
 	struct neighbor_link *link;
 
-	if (TAKE(cur, link) && link->type == OPTION_TARGET_LINK && same_mac(link->mac, vip->mac))
+	if (TAKE(cur, link) && link->type == OPTION_TARGET_LINK &&
+	    (same_mac(link->mac, vip->mac) || is_claim_of_peer(published, vip, link->mac)))
 		return REASON_ND_NOT_OWNER;
 	return REASON_ND_CONFLICT;
 }
@@ -192,14 +195,16 @@ ALWAYS_INLINE enum reason handle_neighbor(struct xdp_md *ctx, struct cursor *cur
 	if (vip->ifindex != ifindex)
 		return REASON_OTHER_INTERFACE;
 	*scope = vip->scope;
+	if (vip->flags & VIP_SILENT)
+		return REASON_NOT_ANNOUNCED;
 	if (nd->code || ip->hop_limit != 255 || ip->next != PROTO_ICMPV6)
 		return REASON_ND_MALFORMED;
 	if (type == ICMPV6_ADVERTISEMENT)
-		return judge_advertisement(cur, vip);
+		return judge_advertisement(cur, published, vip);
 	to = addressee(eth, vip);
 	if (to == TO_OTHER)
 		return REASON_OTHER_HOST;
-	if (to == TO_ALL) {
+	if (to == TO_ALL || vip->flags & VIP_BY_BUCKET) {
 		enum reason reason =
 			answerer(sender_bucket(published, vip, pkt->src_hi, pkt->src_lo),
 				 REASON_ND_ANSWERED, REASON_ND_NOT_OWNER);

@@ -18,7 +18,10 @@ ALWAYS_INLINE __u64 frame_length(struct xdp_md *ctx)
 
 ALWAYS_INLINE int verdict_of(enum reason reason)
 {
-	return reason < REASON_FIRST_DROP ? XDP_PASS : reason < REASON_FIRST_TX ? XDP_DROP : XDP_TX;
+	return reason < REASON_FIRST_DROP	? XDP_PASS
+	       : reason < REASON_FIRST_TX	? XDP_DROP
+	       : reason < REASON_FIRST_REDIRECT ? XDP_TX
+						: XDP_REDIRECT;
 }
 
 ALWAYS_INLINE void count(__u32 scope, enum reason reason, __u64 bytes)
@@ -39,7 +42,8 @@ ALWAYS_INLINE int worth_sampling(enum reason reason)
 	       reason != REASON_NOT_OWNER && reason != REASON_ECHO_NOT_OWNER &&
 	       reason != REASON_UNNAMED_NOT_OWNER && reason != REASON_ERROR_NOT_OWNER &&
 	       reason != REASON_UDP_AWAY && reason != REASON_FRAGMENT_NOT_OWNER &&
-	       reason != REASON_ARP_NOT_OWNER && reason != REASON_ND_NOT_OWNER;
+	       reason != REASON_ARP_NOT_OWNER && reason != REASON_ND_NOT_OWNER &&
+	       reason != REASON_NOT_ANNOUNCED;
 }
 
 static __attribute__((noinline)) int sample(struct xdp_md *ctx, __u32 scope, __u32 reason)

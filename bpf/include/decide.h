@@ -20,7 +20,7 @@ enum question {
 	ASK_NOBODY, /* every node may take it: it is never answered */
 };
 
-/* A reason and, where the packet is sent on, the node that is to have it. */
+/* A reason and, where the packet is sent on, the node or backend that is to have it. */
 #define OUTCOME(reason, target) ((reason) | (target) << 8)
 
 ALWAYS_INLINE enum reason reason_of(__u32 outcome)
@@ -28,7 +28,7 @@ ALWAYS_INLINE enum reason reason_of(__u32 outcome)
 	return outcome & 0xff;
 }
 
-ALWAYS_INLINE __u32 next_node(__u32 outcome)
+ALWAYS_INLINE __u32 target_in(__u32 outcome)
 {
 	return outcome >> 8;
 }
@@ -116,7 +116,7 @@ ALWAYS_INLINE __u32 decide_whole(struct xdp_md *ctx, const struct moving *packet
 	is_flow = is_error || question == ASK_SERVICE || question == ASK_UNNAMED;
 	is_udp = is_flow && packet->seek.protocol == PROTO_UDP;
 	is_tcp = is_flow && packet->seek.protocol == PROTO_TCP;
-	opening = is_tcp && opens(ctx, &packet->seek);
+	opening = is_tcp && opens(ctx, packet->seek.l4);
 	asked = is_tcp && !opening && is_for_sockets(verb, flags, direct);
 	/* what a socket has does not depend on the lease, and is not to pay for the clock */
 	over = asked && !tracing ? 0 : lease_over();

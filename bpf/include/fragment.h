@@ -22,15 +22,16 @@ ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *k
 
 ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, __u32 outcome)
 {
-	int verdict = verdict_of(reason_of(outcome));
+	enum reason reason = reason_of(outcome);
 	struct fragment_key key;
 	struct fragment value = {
 		.seen_ns = bpf_ktime_get_coarse_ns(),
 		.scope = scope,
-		.outcome = verdict == XDP_PASS	 ? FRAGMENT_ACCEPTED
-			   : verdict == XDP_DROP ? FRAGMENT_DROPPED
-						 : FRAGMENT_DELEGATED,
-		.target = next_node(outcome),
+		.outcome = reason < REASON_FIRST_DROP	   ? FRAGMENT_ACCEPTED
+			   : reason < REASON_FIRST_TX	   ? FRAGMENT_DROPPED
+			   : reason < REASON_FIRST_FORWARD ? FRAGMENT_DELEGATED
+							   : FRAGMENT_FORWARDED,
+		.target = target_in(outcome),
 	};
 
 	fragment_key(pkt, &key);
@@ -52,6 +53,8 @@ ALWAYS_INLINE __u32 follow_fragment(const struct packet *pkt, int direct, __u32 
 	/* what is sent on to us also came to all, when we dropped it */
 	if (direct)
 		return REASON_DIRECT;
+	if (first->outcome == FRAGMENT_FORWARDED)
+		return OUTCOME(REASON_FORWARDED, first->target);
 	if (first->outcome == FRAGMENT_DELEGATED && find_node(first->target))
 		return OUTCOME(REASON_DELEGATED, first->target);
 	return REASON_FRAGMENT_NOT_OWNER;

@@ -43,15 +43,13 @@ ALWAYS_INLINE __u64 sender_bucket(__u64 published, const struct vip *vip, __u64 
 	return bucket_of(vip->table, flow_hash(published, src_hi, src_lo, 0));
 }
 
-ALWAYS_INLINE __u64 service_bucket(__u64 published, const struct service *service,
-				   const struct flow *flow)
+ALWAYS_INLINE __u64 service_hash(__u64 published, const struct service *service,
+				 const struct flow *flow)
 {
 	__u32 ports = (__u32)flow->src_port << 16 | flow->dst_port;
 
-	return bucket_of(service->table,
-			 flow_hash(published, flow->src_hi & service->source_mask_hi,
-				   flow->src_lo & service->source_mask_lo,
-				   ports & service->ports_mask));
+	return flow_hash(published, flow->src_hi & service->source_mask_hi,
+			 flow->src_lo & service->source_mask_lo, ports & service->ports_mask);
 }
 
 /*
@@ -89,4 +87,37 @@ ALWAYS_INLINE enum addressee addressee(const struct eth *eth, const struct vip *
 	if (same_mac(eth->dst, vip->own_mac))
 		return TO_US;
 	return same_mac(eth->dst, vip->mac) ? TO_ALL : TO_OTHER;
+}
+
+#define PEER_SLOT_BITS 8
+_Static_assert(1 << PEER_SLOT_BITS == PEER_SLOTS, "");
+
+/* Whether another node of the cluster has a MAC. */
+ALWAYS_INLINE int is_peer(__u64 published, const __u8 *mac)
+{
+	__u64 key = *(const __u16 *)mac | (__u64) * (const __u16 *)(mac + 2) << 16 |
+		    (__u64) * (const __u16 *)(mac + 4) << 32;
+	__u32 half = live_half(published) * PEER_SLOTS;
+	__u32 slot = first_slot(published, key, PEER_SLOT_BITS);
+
+#pragma unroll
+	for (int i = 0; i < PROBES; i++) {
+		__u64 index = index_of(half, (slot + i) & (PEER_SLOTS - 1));
+
+		if (directory.peers[index] == key)
+			return 1;
+		if (!directory.peers[index])
+			return 0;
+	}
+	return 0;
+}
+
+/*
+ * Whether nobody else has a frame: it was sent to our own MAC, and where those of the VIP's clients
+ * are, too, by a peer.
+ */
+ALWAYS_INLINE int is_direct(__u64 published, const struct eth *eth, const struct vip *vip,
+			    enum addressee to)
+{
+	return to == TO_US && (!(vip->flags & VIP_BY_BUCKET) || is_peer(published, eth->src));
 }

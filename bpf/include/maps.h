@@ -20,6 +20,10 @@ const struct {
 	enum bucket_layout bucket_layout;
 	enum hot_layout hot_layout;
 	enum vip_flags vip_flags;
+	enum method method;
+	enum encap encap;
+	enum slot_layout slot_layout;
+	enum slot_flags slot_flags;
 	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
 	enum lease_answer lease_answer;
@@ -49,6 +53,24 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } hot SEC(".maps");
+
+/* Region r's slot s is in half s % 2 of word r * CHOICE_WORDS + s / 2. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} choices SEC(".maps");
+
+/* Region r's backend at place p is at r * BACKENDS + p. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct backend);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} backends SEC(".maps");
 
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {

@@ -29,18 +29,16 @@ struct seek {
 };
 
 /* The segment's header, as far as it is there up to a field; NULL when it is not. */
-#define TCP_HEADER(ctx, seek, field)                                                               \
+#define TCP_HEADER(ctx, l4, field)                                                                 \
 	({                                                                                         \
-		struct tcp *tcp_ =                                                                 \
-			(void *)(long)(ctx)->data + ((seek)->l4 & (2 * MAX_HEADERS - 1));          \
-		(seek)->l4 && (void *)(&tcp_->field + 1) <= (void *)(long)(ctx)->data_end ? tcp_   \
-											  : NULL;  \
+		struct tcp *tcp_ = (void *)(long)(ctx)->data + ((l4) & (2 * MAX_HEADERS - 1));     \
+		(l4) && (void *)(&tcp_->field + 1) <= (void *)(long)(ctx)->data_end ? tcp_ : NULL; \
 	})
 
 /* A SYN opens a connection; with ACK it answers one. A segment that is cut short opens nothing. */
-ALWAYS_INLINE int opens(struct xdp_md *ctx, const struct seek *seek)
+ALWAYS_INLINE int opens(struct xdp_md *ctx, __u16 l4)
 {
-	struct tcp *tcp = TCP_HEADER(ctx, seek, flags);
+	struct tcp *tcp = TCP_HEADER(ctx, l4, flags);
 
 	return tcp && (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
@@ -50,7 +48,7 @@ enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };
 /* Whether the segment is the answer to a SYN cookie that the listener gave. */
 ALWAYS_INLINE int has_cookie(struct xdp_md *ctx, const struct seek *seek, struct bpf_sock *listener)
 {
-	struct tcp *tcp = TCP_HEADER(ctx, seek, urgent);
+	struct tcp *tcp = TCP_HEADER(ctx, seek->l4, urgent);
 	struct cursor cur = {(void *)(long)ctx->data, (void *)(long)ctx->data_end};
 	struct packet pkt = {};
 	struct ipv4 *v4;

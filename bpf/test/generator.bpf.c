@@ -9,6 +9,7 @@
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 volatile const __u32 flows; /* distinct sources, a power of two, at most 2^20 */
+volatile const __u32 length; /* of the frame; one that was put into another is longer */
 volatile const __u8 destination[6]; /* MAC of every frame; an accepted frame's was rewritten */
 
 struct {
@@ -36,15 +37,30 @@ ALWAYS_INLINE __u32 next_flow(struct eth *eth, struct transport *transport)
 	return flow;
 }
 
+/* Takes off what a tunnel put before the frame. */
+ALWAYS_INLINE int unwrap(struct xdp_md *ctx)
+{
+	long grown = (void *)(long)ctx->data_end - (void *)(long)ctx->data - (long)length;
+
+	return grown && bpf_xdp_adjust_head(ctx, grown);
+}
+
 SEC("xdp.frags")
 int generate4(struct xdp_md *ctx)
 {
-	struct eth *eth = (void *)(long)ctx->data;
-	struct ipv4 *ip = (void *)(eth + 1);
-	struct transport *transport = (void *)(ip + 1);
+	struct transport *transport;
+	struct ipv4 *ip;
+	struct eth *eth;
 
+	if (unwrap(ctx))
+		return XDP_ABORTED;
+	eth = (void *)(long)ctx->data;
+	ip = (void *)(eth + 1);
+	transport = (void *)(ip + 1);
 	if ((void *)(transport + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
+	eth->type = bpf_htons(ETHERTYPE_IPV4);
+	ip->ttl = 64;
 	ip->src = bpf_htonl(0x0a000000 | next_flow(eth, transport));
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;
@@ -53,12 +69,19 @@ int generate4(struct xdp_md *ctx)
 SEC("xdp.frags")
 int generate6(struct xdp_md *ctx)
 {
-	struct eth *eth = (void *)(long)ctx->data;
-	struct ipv6 *ip = (void *)(eth + 1);
-	struct transport *transport = (void *)(ip + 1);
+	struct transport *transport;
+	struct ipv6 *ip;
+	struct eth *eth;
 
+	if (unwrap(ctx))
+		return XDP_ABORTED;
+	eth = (void *)(long)ctx->data;
+	ip = (void *)(eth + 1);
+	transport = (void *)(ip + 1);
 	if ((void *)(transport + 1) > (void *)(long)ctx->data_end)
 		return XDP_ABORTED;
+	eth->type = bpf_htons(ETHERTYPE_IPV6);
+	ip->hop_limit = 64;
 	ip->src[1] = bpf_cpu_to_be64(next_flow(eth, transport));
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;

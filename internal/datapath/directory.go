@@ -1,6 +1,7 @@
 package datapath
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -15,6 +16,7 @@ type directory struct {
 	word     uint64
 	vips     []lbVip
 	services []lbService
+	peers    []uint64
 }
 
 // errDirectoryFull means that no multiplier places every entry within lbLimitsPROBES slots.
@@ -25,7 +27,7 @@ const placementTries = 4096
 
 // place lays entries out for half 0 or 1: open addressing, every entry within lbLimitsPROBES slots
 // of where its key hashes to. Multipliers are tried in a fixed order.
-func place(half uint64, vips []lbVip, services []lbService) (*directory, error) {
+func place(half uint64, vips []lbVip, services []lbService, peers []uint64) (*directory, error) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for range placementTries {
 		word := random.Uint64()&^3 | half<<1 | 1
@@ -33,8 +35,9 @@ func place(half uint64, vips []lbVip, services []lbService) (*directory, error) 
 			word:     word,
 			vips:     make([]lbVip, lbLimitsVIP_SLOTS),
 			services: make([]lbService, lbLimitsSERVICE_SLOTS),
+			peers:    make([]uint64, lbLimitsPEER_SLOTS),
 		}
-		if placeVIPs(d, vips) && placeServices(d, services) {
+		if placeVIPs(d, vips) && placeServices(d, services) && placePeers(d, peers) {
 			return d, nil
 		}
 	}
@@ -63,6 +66,31 @@ func placeServices(d *directory, services []lbService) bool {
 		d.services[free] = s
 	}
 	return true
+}
+
+func placePeers(d *directory, peers []uint64) bool {
+	for _, p := range peers {
+		slot := firstSlot(d.word, p, len(d.peers))
+		free := freeSlot(slot, len(d.peers), func(i int) bool { return d.peers[i] == 0 || d.peers[i] == p })
+		if free < 0 {
+			return false
+		}
+		d.peers[free] = p
+	}
+	return true
+}
+
+// peerKeys are the MACs of the other nodes as the program looks for them.
+func peerKeys(want *lb.State) []uint64 {
+	var keys []uint64
+	for i := range want.Nodes {
+		if n := &want.Nodes[i]; !n.Local && len(n.MAC) == 6 {
+			var mac [8]byte
+			copy(mac[:], n.MAC)
+			keys = append(keys, binary.LittleEndian.Uint64(mac[:]))
+		}
+	}
+	return keys
 }
 
 // firstSlot is first_slot of flow.h: the top bits of the product.
@@ -106,7 +134,7 @@ func selector(vipScope uint16, p lb.Protocol, prefix portPrefix) uint64 {
 
 // serviceSlots returns the slots of a service, one for each of its port prefixes, and notes on
 // its VIP what there is to look for.
-func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table uint32) []lbService {
+func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, region uint32) []lbService {
 	mask := flowhash.NewMask(s.Hash, addr4)
 	slot := lbService{
 		SourceMaskHi: mask.Hi,
@@ -114,6 +142,12 @@ func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table uin
 		PortsMask:    mask.Ports,
 		Table:        table,
 		Scope:        scope,
+		Mss:          s.MSS,
+		Region:       region,
+		Forward:      uint8(s.Forward),
+	}
+	if s.Forward != lb.ForwardLocal {
+		vip.Flags |= uint16(lbVipFlagsVIP_APART)
 	}
 	if s.Protocol == lb.ProtocolAny {
 		vip.Flags |= uint16(lbVipFlagsVIP_HAS_ANY)

@@ -11,7 +11,10 @@ import (
 	"github.com/lbctl/lbctl/internal/datapath"
 )
 
-const actionTX = 3
+const (
+	actionTX       = 3
+	actionRedirect = 4
+)
 
 // What a test run needs to know of the interface that frames come in by; 1 is loopback.
 const ingress = 1
@@ -30,6 +33,7 @@ type ending struct {
 	out    []byte // nil: the frame as it came
 	own    bool   // but its destination MAC is now this node's
 	on     bool   // sent on: from this node's MAC to the peer's
+	away   bool   // sent to a backend
 	reason string
 	scope  string
 }

@@ -44,7 +44,8 @@ func (i *Instance) Set(want *lb.State, device func(string) (*net.Interface, erro
 	if device == nil {
 		device = findDevice
 	}
-	return i.set.write(want, device)
+	done, err := i.set.write(want, device)
+	return done.buckets, err
 }
 
 // Close frees the programs and maps.
@@ -57,7 +58,7 @@ func (i *Instance) Close() {
 
 // An Outcome is what XDP did with one frame.
 type Outcome struct {
-	Action uint32 // XDP_DROP 1, XDP_PASS 2, XDP_TX 3
+	Action uint32 // XDP_DROP 1, XDP_PASS 2, XDP_TX 3, XDP_REDIRECT 4
 	Frame  []byte // as it leaves the program
 }
 

@@ -13,6 +13,23 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type lbBackend struct {
+	_       structs.HostLayout
+	AddrHi  uint64
+	AddrLo  uint64
+	OwnHi   uint64
+	OwnLo   uint64
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Ifindex uint32
+	Port    uint16
+	Mtu     uint16
+	Method  uint8
+	Encap   uint8
+	IsIpv4  uint8
+	Pad     [9]uint8
+}
+
 type lbBucketFlags uint32
 
 const (
@@ -44,7 +61,9 @@ type lbDirectory struct {
 	HashKeys [12]uint64
 	Lease    uint64
 	Sample   uint32
-	Pad      [3]uint32
+	Pad      uint32
+	Answers  uint64
+	Peers    [512]uint64
 	Vips     [8192]struct {
 		_          structs.HostLayout
 		AddrHi     uint64
@@ -67,7 +86,11 @@ type lbDirectory struct {
 		PortsMask    uint32
 		Table        uint32
 		Scope        uint16
-		Pad          [15]uint16
+		Mss          uint16
+		Region       uint32
+		Forward      uint8
+		Pad          [19]uint8
+		_            [4]byte
 	}
 }
 
@@ -82,13 +105,20 @@ type lbDrop struct {
 	Frame    [96]uint8
 }
 
+type lbEncap uint32
+
+const (
+	lbEncapENCAP_IP  lbEncap = 0
+	lbEncapENCAP_GUE lbEncap = 1
+)
+
 type lbFragment struct {
 	_       structs.HostLayout
 	SeenNs  uint64
 	Scope   uint16
 	Outcome uint8
-	Target  uint8
-	Pad     [4]uint8
+	Pad     uint8
+	Target  uint32
 }
 
 type lbFragmentKey struct {
@@ -155,6 +185,20 @@ const (
 	lbLimitsHOT_BUCKETS      lbLimits = 32
 	lbLimitsUDP_IDLE_SECONDS lbLimits = 60
 	lbLimitsHASH_KEYS        lbLimits = 6
+	lbLimitsPEER_SLOTS       lbLimits = 256
+	lbLimitsSLOTS            lbLimits = 65537
+	lbLimitsCHOICE_WORDS     lbLimits = 32769
+	lbLimitsBACKENDS         lbLimits = 1024
+	lbLimitsANSWERS          lbLimits = 1000
+)
+
+type lbMethod uint32
+
+const (
+	lbMethodFORWARD_LOCAL  lbMethod = 0
+	lbMethodFORWARD_DR     lbMethod = 1
+	lbMethodFORWARD_NAT    lbMethod = 2
+	lbMethodFORWARD_TUNNEL lbMethod = 3
 )
 
 type lbNode struct {
@@ -203,19 +247,30 @@ const (
 	lbReasonREASON_UNKNOWN_FLOW       lbReason = 28
 	lbReasonREASON_UDP_AWAY           lbReason = 29
 	lbReasonREASON_LAPSED             lbReason = 30
-	lbReasonREASON_ARP_ANSWERED       lbReason = 31
-	lbReasonREASON_ND_ANSWERED        lbReason = 32
-	lbReasonREASON_DELEGATED          lbReason = 33
-	lbReasonREASON_ARP_MASKED         lbReason = 34
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 35
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 36
-	lbReasonREASON_SHARED_SOURCE      lbReason = 37
-	lbReasonREASON_COUNT              lbReason = 38
+	lbReasonREASON_NOT_ANNOUNCED      lbReason = 31
+	lbReasonREASON_NO_BACKEND         lbReason = 32
+	lbReasonREASON_NO_WAY             lbReason = 33
+	lbReasonREASON_EXPIRED            lbReason = 34
+	lbReasonREASON_TOO_BIG            lbReason = 35
+	lbReasonREASON_ARP_ANSWERED       lbReason = 36
+	lbReasonREASON_ND_ANSWERED        lbReason = 37
+	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 38
+	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 39
+	lbReasonREASON_DELEGATED          lbReason = 40
+	lbReasonREASON_FORWARDED          lbReason = 41
+	lbReasonREASON_REDIRECTED         lbReason = 42
+	lbReasonREASON_ARP_MASKED         lbReason = 43
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 44
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 45
+	lbReasonREASON_SHARED_SOURCE      lbReason = 46
+	lbReasonREASON_COUNT              lbReason = 47
 	lbReasonREASON_FIRST_ACCEPT       lbReason = 5
 	lbReasonREASON_FIRST_DROP         lbReason = 16
-	lbReasonREASON_FIRST_TX           lbReason = 31
-	lbReasonREASON_FIRST_FORWARD      lbReason = 33
-	lbReasonREASON_FIRST_GUARD        lbReason = 34
+	lbReasonREASON_FIRST_TX           lbReason = 36
+	lbReasonREASON_FIRST_DELEGATE     lbReason = 40
+	lbReasonREASON_FIRST_FORWARD      lbReason = 41
+	lbReasonREASON_FIRST_REDIRECT     lbReason = 42
+	lbReasonREASON_FIRST_GUARD        lbReason = 43
 )
 
 type lbService struct {
@@ -226,8 +281,29 @@ type lbService struct {
 	PortsMask    uint32
 	Table        uint32
 	Scope        uint16
-	Pad          [15]uint16
+	Mss          uint16
+	Region       uint32
+	Forward      uint8
+	Pad          [19]uint8
+	_            [4]byte
 }
+
+type lbSlotFlags uint32
+
+const (
+	lbSlotFlagsSLOT_MOVING     lbSlotFlags = 1
+	lbSlotFlagsSLOT_EXCEPTIONS lbSlotFlags = 2
+	lbSlotFlagsSLOT_NOTING     lbSlotFlags = 4
+)
+
+type lbSlotLayout uint32
+
+const (
+	lbSlotLayoutSLOT_CURRENT_SHIFT  lbSlotLayout = 0
+	lbSlotLayoutSLOT_PREVIOUS_SHIFT lbSlotLayout = 12
+	lbSlotLayoutSLOT_FLAGS_SHIFT    lbSlotLayout = 24
+	lbSlotLayoutSLOT_NOBODY         lbSlotLayout = 4095
+)
 
 type lbTrace struct {
 	_        structs.HostLayout
@@ -247,7 +323,10 @@ type lbTrace struct {
 	Vlan     uint16
 	Protocol uint8
 	Reason   uint8
-	Pad      [6]uint8
+	Pad      [2]uint8
+	Slot     uint32
+	SlotWord uint32
+	Backend  uint32
 	_        [4]byte
 }
 
@@ -267,6 +346,8 @@ const (
 	lbTraceFlagsTRACE_LISTENER       lbTraceFlags = 1024
 	lbTraceFlagsTRACE_COOKIE         lbTraceFlags = 2048
 	lbTraceFlagsTRACE_LAPSED         lbTraceFlags = 4096
+	lbTraceFlagsTRACE_SLOT           lbTraceFlags = 8192
+	lbTraceFlagsTRACE_BACKEND        lbTraceFlags = 16384
 )
 
 type lbUdpFlow struct {
@@ -315,12 +396,17 @@ type lbVipFlags uint32
 const (
 	lbVipFlagsVIP_DROP_UNNAMED lbVipFlags = 1
 	lbVipFlagsVIP_HAS_ANY      lbVipFlags = 2
+	lbVipFlagsVIP_APART        lbVipFlags = 4
+	lbVipFlagsVIP_BY_BUCKET    lbVipFlags = 8
+	lbVipFlagsVIP_SILENT       lbVipFlags = 16
 )
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapBackends    = "backends"
+	lbMapChoices     = "choices"
 	lbMapCounters    = "counters"
 	lbMapDrops       = "drops"
 	lbMapFlows       = "flows"
@@ -396,6 +482,8 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	Backends   *ebpf.MapSpec `ebpf:"backends"`
+	Choices    *ebpf.MapSpec `ebpf:"choices"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
@@ -439,6 +527,8 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	Backends   *ebpf.Map `ebpf:"backends"`
+	Choices    *ebpf.Map `ebpf:"choices"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Drops      *ebpf.Map `ebpf:"drops"`
 	Flows      *ebpf.Map `ebpf:"flows"`
@@ -453,6 +543,8 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.Backends,
+		m.Choices,
 		m.Counters,
 		m.Drops,
 		m.Flows,

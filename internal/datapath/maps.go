@@ -25,12 +25,13 @@ const (
 
 // sizes are what a map set has room for. Growing means a new map set and one program swap.
 type sizes struct {
-	tables int
-	scopes int
+	tables  int
+	scopes  int
+	regions int // of choices and backends, one for each service that forwards
 }
 
 // minSizes leaves room to grow without a swap: 4 MiB of tables, 16 KiB of counters a CPU.
-var minSizes = sizes{tables: 8, scopes: 32}
+var minSizes = sizes{tables: 8, scopes: 32, regions: 1}
 
 // sizesFor returns room for a state, in powers of two.
 func sizesFor(want *lb.State) sizes {
@@ -38,10 +39,25 @@ func sizesFor(want *lb.State) sizes {
 	return sizes{
 		tables: max(minSizes.tables, ceilPow2(2*len(want.Tables))),
 		scopes: max(minSizes.scopes, ceilPow2(1+len(want.VIPs)+len(want.Services))),
+		// and services that replace others are written beside them
+		regions: max(minSizes.regions, ceilPow2(2*forwarding(want))),
 	}
 }
 
-func (s sizes) holds(other sizes) bool { return s.tables >= other.tables && s.scopes >= other.scopes }
+// forwarding is the number of services that have backends.
+func forwarding(want *lb.State) int {
+	n := 0
+	for i := range want.Services {
+		if want.Services[i].Forward != lb.ForwardLocal {
+			n++
+		}
+	}
+	return n
+}
+
+func (s sizes) holds(other sizes) bool {
+	return s.tables >= other.tables && s.scopes >= other.scopes && s.regions >= other.regions
+}
 
 func ceilPow2(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
 
@@ -52,6 +68,8 @@ type mapSet struct {
 	directory *region[lbDirectory]
 	tables    *region[uint64]
 	hot       *region[uint64]
+	choices   *region[uint64]
+	backends  *region[lbBackend]
 }
 
 // newMapSet creates empty maps in the kernel, pinned nowhere.
@@ -89,6 +107,8 @@ func sizedSpec(s sizes) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps["tables"].MaxEntries = uint32(s.tables) * uint32(lbLimitsBUCKETS)
 	spec.Maps["hot"].MaxEntries = uint32(s.tables) * hotWords
+	spec.Maps["choices"].MaxEntries = uint32(s.regions) * uint32(lbLimitsCHOICE_WORDS)
+	spec.Maps["backends"].MaxEntries = uint32(s.regions) * uint32(lbLimitsBACKENDS)
 	spec.Maps["counters"].MaxEntries = uint32(s.scopes) * uint32(lbReasonREASON_COUNT)
 	spec.Maps["labels"].MaxEntries = uint32(s.scopes)
 	spec.Maps[directoryMap].Flags |= unix.BPF_F_MMAPABLE
@@ -120,8 +140,9 @@ func loadMapSet(dir string) (*mapSet, error) {
 		return nil, fmt.Errorf("%w: its layout is of another version", errNoMapSet)
 	}
 	return openMapSet(maps, sizes{
-		tables: int(maps["tables"].MaxEntries() / uint32(lbLimitsBUCKETS)),
-		scopes: int(maps["labels"].MaxEntries()),
+		tables:  int(maps["tables"].MaxEntries() / uint32(lbLimitsBUCKETS)),
+		scopes:  int(maps["labels"].MaxEntries()),
+		regions: int(maps["backends"].MaxEntries() / uint32(lbLimitsBACKENDS)),
 	})
 }
 
@@ -129,10 +150,12 @@ var errNoMapSet = errors.New("no usable map set is pinned")
 
 func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set := &mapSet{maps: maps, sizes: s}
-	var errs [3]error
+	var errs [5]error
 	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
 	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
 	set.hot, errs[2] = mapRegion[uint64](maps["hot"])
+	set.choices, errs[3] = mapRegion[uint64](maps["choices"])
+	set.backends, errs[4] = mapRegion[lbBackend](maps["backends"])
 	if err := errors.Join(errs[:]...); err != nil {
 		set.close()
 		return nil, err
@@ -198,6 +221,8 @@ func (s *mapSet) close() {
 	s.directory.close()
 	s.tables.close()
 	s.hot.close()
+	s.choices.close()
+	s.backends.close()
 	closeMaps(s.maps)
 }
 

@@ -95,13 +95,15 @@ func TestFlagsAreNamedAsInTheProgram(t *testing.T) {
 // What a reason's verdict says must be what the packets that end there meet.
 func TestEveryReasonHasAPacket(t *testing.T) {
 	meets := make(map[string]datapath.Verdict)
-	for _, fix := range append(fixtures(), movingFixtures()...) {
+	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures()) {
 		verdict := datapath.VerdictPass
 		switch {
 		case fix.want.action == actionDrop:
 			verdict = datapath.VerdictDrop
 		case fix.want.on:
 			verdict = datapath.VerdictDelegate
+		case fix.want.away:
+			verdict = datapath.VerdictForward
 		case fix.want.action == actionTX:
 			verdict = datapath.VerdictAnswer
 		case fix.want.own:
@@ -127,7 +129,7 @@ func TestEveryReasonHasAPacket(t *testing.T) {
 // A sentence is a test's name: two of them would be one in a list of failures.
 func TestNoTwoPacketsHaveTheSameSentence(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, fix := range slices.Concat(fixtures(), movingFixtures(), guardFixtures()) {
+	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures(), guardFixtures()) {
 		if seen[fix.sentence] {
 			t.Errorf("twice: %s", fix.sentence)
 		}

@@ -5,14 +5,15 @@ import "fmt"
 // A Verdict is what becomes of a frame.
 type Verdict string
 
-// The verdicts: to the stack untouched, to the stack as ours, dropped, answered, or sent on to
-// another node. The egress guard's are of frames that this machine's stack sent.
+// The verdicts: to the stack untouched, to the stack as ours, dropped, answered, sent on to another
+// node, or sent to a backend. The egress guard's are of frames that this machine's stack sent.
 const (
 	VerdictPass     Verdict = "pass"
 	VerdictAccept   Verdict = "accept"
 	VerdictDrop     Verdict = "drop"
 	VerdictAnswer   Verdict = "answer"
 	VerdictDelegate Verdict = "delegate"
+	VerdictForward  Verdict = "forward"
 	VerdictGuard    Verdict = "guard"
 )
 
@@ -56,6 +57,15 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_UNKNOWN_FLOW:       {Name: "unknown-flow", Explanation: "no socket of this node has the connection, but another node's may: no reset is sent"},
 	lbReasonREASON_UDP_AWAY:           {Name: "udp-away", Explanation: "this node owns the bucket, but its old owner still decides about UDP"},
 	lbReasonREASON_LAPSED:             {Name: "lapsed", Explanation: "a new flow, but this node's lease has ended"},
+	lbReasonREASON_NOT_ANNOUNCED:      {Name: "not-announced", Explanation: "ARP or neighbor discovery for a VIP that others bring packets of"},
+	lbReasonREASON_NO_BACKEND:         {Name: "no-backend", Explanation: "no backend of the service takes flows"},
+	lbReasonREASON_NO_WAY:             {Name: "no-way", Explanation: "the next hop to its backend is not known"},
+	lbReasonREASON_EXPIRED:            {Name: "expired", Explanation: "its TTL or hop limit ends here"},
+	lbReasonREASON_TOO_BIG:            {Name: "too-big", Explanation: "too big for the tunnel to its backend"},
+	lbReasonREASON_EXPIRED_ANSWERED:   {Name: "expired-answered", Explanation: "its TTL or hop limit ends here: the client is told by time exceeded"},
+	lbReasonREASON_TOO_BIG_ANSWERED:   {Name: "too-big-answered", Explanation: "too big for the tunnel to its backend: the client is told what fits"},
+	lbReasonREASON_FORWARDED:          {Name: "forwarded", Explanation: "sent to the backend of its slot"},
+	lbReasonREASON_REDIRECTED:         {Name: "redirected", Explanation: "sent to the backend of its slot, by another interface"},
 	lbReasonREASON_ARP_ANSWERED:       {Name: "arp-answered", Explanation: "an ARP request answered with the shared MAC"},
 	lbReasonREASON_ND_ANSWERED:        {Name: "nd-answered", Explanation: "a neighbor solicitation answered with the shared MAC"},
 	lbReasonREASON_DELEGATED:          {Name: "delegated", Explanation: "a new flow of a bucket that moves, sent on to its new owner"},
@@ -92,10 +102,12 @@ func verdictOf(r lbReason) Verdict {
 		return VerdictAccept
 	case r < lbReasonREASON_FIRST_TX:
 		return VerdictDrop
-	case r < lbReasonREASON_FIRST_FORWARD:
+	case r < lbReasonREASON_FIRST_DELEGATE:
 		return VerdictAnswer
-	case r < lbReasonREASON_FIRST_GUARD:
+	case r < lbReasonREASON_FIRST_FORWARD:
 		return VerdictDelegate
+	case r < lbReasonREASON_FIRST_GUARD:
+		return VerdictForward
 	}
 	return VerdictGuard
 }

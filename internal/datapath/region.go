@@ -74,6 +74,12 @@ func (s *mapSet) liveHalf() ([]lbVip, []lbService) {
 
 func halfOf(word uint64) uint64 { return word >> 1 & 1 }
 
+// peers returns the MACs of other nodes in one half.
+func (s *mapSet) peers(half uint64) []uint64 {
+	n := uint64(lbLimitsPEER_SLOTS)
+	return s.published().Peers[half*n : (half+1)*n]
+}
+
 // keys returns the hash keys of one half.
 func (s *mapSet) keys(half uint64) []uint64 {
 	n := uint64(lbLimitsHASH_KEYS)

@@ -14,51 +14,61 @@ import (
 // A Report says what a Set did.
 type Report struct {
 	Buckets  int              // entries of tables written
+	Slots    int              // entries of choices written
 	Attached []AttachedDevice // by interface name; nil when it did not come to that
 	Grown    bool             // a larger map set replaced the old one
 }
 
+// written counts entries that a Set changed.
+type written struct{ buckets, slots int }
+
 // write makes a map set equal to a state: what is pointed at first, then one word that publishes
 // the rest. A packet sees all of the old state or all of the new, but for buckets that move within
 // a table, which change one by one.
-func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, error)) (int, error) {
+func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, error)) (written, error) {
+	var done written
 	scopes, err := s.assignScopes(want)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	tables, err := s.assignTables(want, scopes)
 	if err != nil {
-		return 0, err
+		return done, err
+	}
+	regions, err := s.assignRegions(want, scopes)
+	if err != nil {
+		return done, err
 	}
 	half := 1 - halfOf(s.word())
-	fresh, err := buildDirectory(half, want, scopes, tables, device)
+	fresh, err := buildDirectory(half, want, scopes, tables, regions, device)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	if err := s.writeCluster(want.Cluster); err != nil {
-		return 0, err
+		return done, err
 	}
 	nodes, err := s.writeNodes(want)
 	if err != nil {
-		return 0, err
+		return done, err
 	}
 	if err := s.writeInterfaces(want, device); err != nil {
-		return 0, err
+		return done, err
 	}
-	buckets := s.writeTables(want, tables, nodes)
+	done.buckets = s.writeTables(want, tables, nodes)
+	done.slots = s.writeChoices(want, regions, device)
 	if !s.same(fresh) || !s.sameKeys(want) {
 		s.stage(half, fresh, flowhash.NewKeys(want.Seed))
 		s.publish(fresh.word)
 		if err := waitForReaders(); err != nil {
-			return 0, err
+			return done, err
 		}
 	}
 	atomic.StoreUint32(&s.published().Sample, want.SampleDrops)
-	return buckets, s.forgetScopes(scopes)
+	return done, s.forgetScopes(scopes)
 }
 
 // buildDirectory lays out VIPs and services for one half.
-func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, tables []uint32,
+func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, tables, regions []uint32,
 	device func(string) (*net.Interface, error),
 ) (*directory, error) {
 	vips := make([]lbVip, len(want.VIPs))
@@ -69,13 +79,13 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 			return nil, fmt.Errorf("vip %s: %w", v.Addr, err)
 		}
 		vips[i] = lbVip{
-			Mac:     [6]byte(v.MAC),
 			OwnMac:  hardwareAddr(dev),
 			Ifindex: uint32(dev.Index),
 			Scope:   scopes[vipLabel(v)],
 			Table:   tables[v.Table],
 		}
 		vips[i].AddrHi, vips[i].AddrLo = flowhash.Halves(v.Addr)
+		vips[i].Mac, vips[i].Flags = announced(v, vips[i].OwnMac)
 		if v.Other == lb.OtherDrop {
 			vips[i].Flags |= uint16(lbVipFlagsVIP_DROP_UNNAMED)
 		}
@@ -85,9 +95,24 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 		svc := &want.Services[i]
 		v := &want.VIPs[svc.VIP]
 		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
-			scopes[ServiceScope(svc, v)], tables[svc.Table])...)
+			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i])...)
 	}
-	return place(half, vips, services)
+	return place(half, vips, services, peerKeys(want))
+}
+
+// announced is the MAC that frames for a VIP come to, and what follows for them.
+func announced(v *lb.VIP, own [6]byte) (mac [6]byte, flags uint16) {
+	switch v.Announce {
+	case lb.AnnounceMulticast:
+		return [6]byte(v.MAC), 0
+	case lb.AnnounceNone:
+		flags = uint16(lbVipFlagsVIP_SILENT)
+	case lb.AnnounceFailover:
+	}
+	if len(v.MAC) == 6 {
+		own = [6]byte(v.MAC)
+	}
+	return own, flags | uint16(lbVipFlagsVIP_APART|lbVipFlagsVIP_BY_BUCKET)
 }
 
 // hardwareAddr is the MAC of an interface; loopback, where tests run programs, has none.
@@ -99,7 +124,8 @@ func hardwareAddr(dev *net.Interface) (mac [6]byte) {
 // same says whether the live half already holds what is wanted, wherever its slots are.
 func (s *mapSet) same(want *directory) bool {
 	vips, services := s.liveHalf()
-	return vips != nil &&
+	isSet := func(p *uint64) bool { return *p != 0 }
+	return vips != nil && sameSet(s.peers(halfOf(s.word())), want.peers, isSet) &&
 		sameSet(vips, want.vips, func(v *lbVip) bool { return v.Scope != 0 }) &&
 		sameSet(services, want.services, func(v *lbService) bool { return v.Selector != 0 })
 }
@@ -132,6 +158,7 @@ func (s *mapSet) stage(half uint64, d *directory, keys flowhash.Keys) {
 	vips, services := s.half(half)
 	copy(vips, d.vips)
 	copy(services, d.services)
+	copy(s.peers(half), d.peers)
 	copy(s.keys(half), keys[:])
 }
 
@@ -184,8 +211,9 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 		}
 		set, report.Grown = grown, d.maps != nil
 	}
-	var err error
-	if report.Buckets, err = set.write(want, findDevice); err == nil {
+	done, err := set.write(want, findDevice)
+	report.Buckets, report.Slots = done.buckets, done.slots
+	if err == nil {
 		err = d.use(set)
 	}
 	if err != nil {
@@ -208,7 +236,7 @@ func validate(want *lb.State) error {
 	}
 	for i := range want.VIPs {
 		v := &want.VIPs[i]
-		if v.Table < 0 || v.Table >= len(want.Tables) || len(v.MAC) != 6 {
+		if v.Table < 0 || v.Table >= len(want.Tables) || len(v.MAC) != 6 && (len(v.MAC) != 0 || v.Announce == lb.AnnounceMulticast) {
 			return fmt.Errorf("vip %s: no such table, or no MAC", v.Addr)
 		}
 	}
@@ -216,6 +244,9 @@ func validate(want *lb.State) error {
 		s := &want.Services[i]
 		if s.VIP < 0 || s.VIP >= len(want.VIPs) || s.Table < 0 || s.Table >= len(want.Tables) {
 			return fmt.Errorf("service %s: no such VIP or table", s.Name)
+		}
+		if err := validateChoice(s); err != nil {
+			return fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
 	for i, t := range want.Tables {

@@ -39,6 +39,7 @@ func NewLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, wan
 		t.Fatal(err)
 	}
 	set(t, spec, "flows", uint32(flows))
+	set(t, spec, "length", uint32(len(frame)))
 	set(t, spec, "destination", [6]byte(frame[:6]))
 	l := &Lane{frame: frame, want: want}
 	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {

@@ -23,6 +23,7 @@ const (
 	generatorProgGenerate6  = "generate6"
 	generatorVarDestination = "destination"
 	generatorVarFlows       = "flows"
+	generatorVarLength      = "length"
 )
 
 // loadGenerator returns the embedded CollectionSpec for generator.
@@ -86,6 +87,7 @@ type generatorMapSpecs struct {
 type generatorVariableSpecs struct {
 	Destination *ebpf.VariableSpec `ebpf:"destination"`
 	Flows       *ebpf.VariableSpec `ebpf:"flows"`
+	Length      *ebpf.VariableSpec `ebpf:"length"`
 }
 
 // generatorObjects contains all objects after they have been loaded into the kernel.
@@ -123,6 +125,7 @@ func (m *generatorMaps) Close() error {
 type generatorVariables struct {
 	Destination *ebpf.Variable `ebpf:"destination"`
 	Flows       *ebpf.Variable `ebpf:"flows"`
+	Length      *ebpf.Variable `ebpf:"length"`
 }
 
 // generatorPrograms contains all programs after they have been loaded into the kernel.

@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * The owner of a flow sends its packets to the backend of the flow's slot. All directors have equal
+ * choices, so it does not matter which of them a packet meets, and none remembers a flow.
+ */
+#pragma once
+
+#include "decide.h"
+#include "encap.h"
+
+/* The slot of a flow, from other bits of its hash than the bucket. */
+ALWAYS_INLINE __u32 slot_of(__u64 hash)
+{
+	return ((hash >> 32) * SLOTS) >> 32;
+}
+
+ALWAYS_INLINE __u32 slot_word(__u32 region, __u32 slot)
+{
+	__u32 key = region * CHOICE_WORDS + slot / 2;
+	__u64 *pair = bpf_map_lookup_elem(&choices, &key);
+
+	return pair ? *(volatile __u64 *)pair >> (slot % 2 * 32) : SLOT_NOBODY;
+}
+
+/* Whether the bucket's word makes us the one that forwards. */
+ALWAYS_INLINE int is_ours(__u64 word)
+{
+	/* a bucket that is delegated is ours still: its new owner would choose alike */
+	return verb_of(word) == VERB_ACCEPT || verb_of(word) == VERB_DELEGATE;
+}
+
+/* The outcome for a packet of a flow that a service forwards. */
+ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct flow *flow,
+			   const struct service *service, __u64 word)
+{
+	__u32 slot = slot_of(flow->hash), choice, place, number;
+
+	if (!is_ours(word))
+		return verb_of(word) == VERB_IGNORE ? reason_others(question) : REASON_NO_OWNER;
+	/* a lease that ended lets go on what is under way, as sockets do */
+	if ((flow->protocol != PROTO_TCP || question != ASK_SERVICE || opens(ctx, flow->l4)) &&
+	    lease_over()) {
+		if (tracing)
+			traced.flags |= TRACE_LAPSED;
+		return question == ASK_SERVICE ? REASON_LAPSED : reason_others(question);
+	}
+	choice = slot_word(service->region, slot);
+	place = choice & SLOT_NOBODY;
+	number = service->region * BACKENDS + place;
+	if (tracing) {
+		traced.flags |= TRACE_SLOT | (place == SLOT_NOBODY ? 0 : TRACE_BACKEND);
+		traced.slot = slot;
+		traced.slot_word = choice;
+		traced.backend = number;
+	}
+	return place == SLOT_NOBODY ? REASON_NO_BACKEND : OUTCOME(REASON_FORWARDED, number);
+}
+
+struct mss_option {
+	__u8 kind;
+	__u8 length;
+	__be16 mss;
+};
+
+enum tcp_option { OPTION_END, OPTION_NOTHING, OPTION_MSS };
+
+#define MAX_OPTIONS 40 /* bytes, and so options */
+
+/*
+ * Cuts the maximum segment size that a SYN offers, so that what the other side sends fits into the
+ * tunnel. RFC 9293 section 3.2: it may be anywhere among the options.
+ */
+__attribute__((noinline)) int clamp_mss(struct xdp_md *ctx, __u32 l4, __u32 mss)
+{
+	struct mss_option option;
+	__u16 from, to = bpf_htons(mss);
+	__sum16 checksum;
+	struct tcp tcp;
+	__u32 at, end;
+
+	if (bpf_xdp_load_bytes(ctx, l4, &tcp, sizeof(tcp)) || !(tcp.flags & TCP_SYN))
+		return 0;
+	at = l4 + sizeof(tcp);
+	end = l4 + (tcp.offset >> 4) * 4;
+	for (int i = 0; i < MAX_OPTIONS; i++) {
+		if (at + sizeof(option) > end ||
+		    bpf_xdp_load_bytes(ctx, at, &option, sizeof(option)) ||
+		    option.kind == OPTION_END)
+			return 0;
+		if (option.kind == OPTION_NOTHING) {
+			at++;
+			continue;
+		}
+		if (option.kind == OPTION_MSS && option.length == sizeof(option))
+			break;
+		if (option.length < 2)
+			return 0;
+		at += option.length;
+	}
+	if (option.kind != OPTION_MSS || bpf_ntohs(option.mss) <= mss)
+		return 0;
+	from = option.mss;
+	checksum = tcp.checksum;
+	bpf_xdp_store_bytes(ctx, at + __builtin_offsetof(struct mss_option, mss), &to, sizeof(to));
+	/* the sum is over even places */
+	if ((at - l4) % 2)
+		checksum = changed(checksum, bpf_htons(from), bpf_htons(to));
+	else
+		checksum = changed(checksum, from, to);
+	bpf_xdp_store_bytes(ctx, l4 + __builtin_offsetof(struct tcp, checksum), &checksum,
+			    sizeof(checksum));
+	return 0;
+}
+
+/* By which interface a frame leaves that is finished. */
+ALWAYS_INLINE enum reason leave(const struct xdp_md *ctx, const struct backend *backend)
+{
+	if (backend->ifindex == ctx->ingress_ifindex)
+		return REASON_FORWARDED;
+	bpf_redirect(backend->ifindex, 0);
+	return REASON_REDIRECTED;
+}
+
+/*
+ * Sends any packet to a backend, or an error to the client. All of it is decided before the first
+ * byte changes. A function of its own, which the verifier checks once.
+ */
+__attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *sending)
+{
+	struct inner inner = {};
+	struct backend *backend;
+	struct ipv4 *v4;
+	struct ipv6 *v6;
+	struct eth *eth;
+	__u32 l3, key, headers = 0;
+	__u8 hops;
+
+	if (!sending)
+		return REASON_NO_WAY;
+	key = sending->backend;
+	backend = bpf_map_lookup_elem(&backends, &key);
+	l3 = sending->l3;
+	if (!backend || !backend->ifindex)
+		return REASON_NO_WAY;
+	eth = (void *)(long)ctx->data;
+	v4 = (void *)(type_before(eth, l3) + 1);
+	v6 = (void *)v4;
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return REASON_NO_WAY;
+	inner.hash = sending->hash;
+	if (sending->is_ipv4) {
+		if ((void *)(v4 + 1) > (void *)(long)ctx->data_end)
+			return REASON_NO_WAY;
+		hops = v4->ttl;
+		inner.protocol = PROTO_IPIP;
+		inner.tos = v4->tos;
+		inner.length = bpf_ntohs(v4->length);
+	} else {
+		if ((void *)(v6 + 1) > (void *)(long)ctx->data_end)
+			return REASON_NO_WAY;
+		hops = v6->hop_limit;
+		inner.protocol = PROTO_IPV6;
+		inner.tos = bpf_ntohl(v6->version_class_flow) >> 20;
+		inner.length = sizeof(*v6) + bpf_ntohs(v6->payload_length);
+	}
+	if (hops <= 1)
+		return answer_expired(ctx, sending);
+	if (backend->method == FORWARD_TUNNEL)
+		headers = tunnel_headers(backend);
+	if (headers && inner.length + headers > backend->mtu)
+		return answer_too_big(ctx, sending, backend->mtu - headers);
+	if (sending->is_ipv4)
+		decrement_ttl(v4);
+	else
+		v6->hop_limit--;
+	copy_mac(eth->dst, backend->mac);
+	copy_mac(eth->src, backend->own_mac);
+	if (sending->mss && sending->l4 && sending->protocol == PROTO_TCP)
+		clamp_mss(ctx, sending->l4, sending->mss);
+	if (headers && encapsulate(ctx, backend, l3, &inner))
+		return REASON_TOO_BIG;
+	return leave(ctx, backend);
+}
