@@ -149,3 +149,26 @@ func TestAVIPThatOneNodeHasIsReadWhole(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+func TestAServiceWithNATIsReadWhole(t *testing.T) {
+	src := strings.NewReplacer("forward: tunnel\n    encap: gue", "forward: nat", ", via: vip", "", `address: "2001:db8::21"`, "address: 203.0.113.21, port: 8443",
+		`address: "2001:db8::22"`, "address: 203.0.113.22, port: 8443").Replace(forwarding)
+	c := parsed(t, src)
+	s := &c.Services[0]
+	if s.Forward != lb.ForwardNAT || s.Checks[0].Port != 0 {
+		t.Errorf("forward %s, port of the check %d; want nat and the port that each backend has", s.Forward, s.Checks[0].Port)
+	}
+	want := []Backend{
+		{Name: "a", Address: netip.MustParseAddr("203.0.113.21")},
+		{Name: "b", Address: netip.MustParseAddr("203.0.113.21"), Port: 8443, Weight: 100, Backup: true, SlowStart: 30 * time.Second},
+		{Name: "203.0.113.22:8443", Address: netip.MustParseAddr("203.0.113.22"), Port: 8443, Weight: 100, Down: true, SlowStart: 30 * time.Second},
+		{Name: "203.0.113.23", Address: netip.MustParseAddr("203.0.113.23"), Weight: 100, SlowStart: 30 * time.Second},
+	}
+	if diff := cmp.Diff(want, s.Backends, compare); diff != "" {
+		t.Error(diff)
+	}
+	again := parsed(t, string(c.YAML()))
+	if diff := cmp.Diff(c, again, compare); diff != "" {
+		t.Errorf("the effective configuration differs: %s", diff)
+	}
+}

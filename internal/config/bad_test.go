@@ -99,6 +99,7 @@ func largeFiles() map[string]string {
 		"large-patterns": strings.Replace(small, "]}\n", "], membership: {insecure: true}}\n", 1) + "vips: [{address: 192.0.2.80}]\nservices:\n" +
 			strings.ReplaceAll(list(65, "  - {name: s%[1]d, vips: 192.0.2.80, ports: %[1]d, checks: [{type: http, body: b%[1]d}]}\n"), "\n, ", "\n"),
 		"large-backends": small + "vips: [{address: 192.0.2.80}]\nservices:\n  - {name: web, vips: 192.0.2.80, ports: 80, forward: dr, backends: [" + list(1001, `"2001:db8::%x"`) + "]}\n",
+		"large-replies":  small + "vips: [{address: 192.0.2.80}]\nservices:\n  - {name: web, vips: 192.0.2.80, ports: 1-4096, forward: nat, backends: [" + list(17, `198.51.100.%d`) + "]}\n",
 		"large-servers": small + "vips: [{address: 192.0.2.80}]\nservices:\n  - {name: web, vips: 192.0.2.80, ports: 80, forward: dr, backends: &b [" + list(1000, `"2001:db8::%x"`) + "]}\n" +
 			strings.ReplaceAll(list(65, "  - {name: s%[1]d, vips: 192.0.2.80, ports: 1%03[1]d, forward: dr, backends: *b}\n"), "\n, ", "\n"),
 		"large-errors": small + "vips:\n" + strings.ReplaceAll(list(200, "  - %d\n"), ", ", ""),
@@ -254,6 +255,8 @@ func TestNoFileTakesLong(t *testing.T) {
 			strings.ReplaceAll(list(999, "  - {name: s%[1]d, vips: 2001:db8::1, ports: 1%04[1]d, checks: *c}\n"), "\n, ", "\n"),
 		"one list of backends for many services": small + vips + "services:\n  - {name: s, vips: 2001:db8::1, ports: 1, forward: dr, backends: &b [" + list(1000, `{address: "2001:db8:1::%x", weight: 1}`) + "]}\n" +
 			strings.ReplaceAll(list(999, "  - {name: s%[1]d, vips: 2001:db8::1, ports: 1%04[1]d, forward: dr, backends: *b}\n"), "\n, ", "\n"),
+		"many ports of many backends with NAT": small + vips + "services:\n  - {name: s, vips: 2001:db8::1, ports: &p [" + strings.Join(odd, ", ") + "], forward: nat, backends: &b [" + list(1000, `"2001:db8:1::%x"`) + "]}\n" +
+			strings.ReplaceAll(list(60, "  - {name: s%[1]d, vips: 2001:db8::1, ports: *p, forward: nat, backends: *b}\n"), "\n, ", "\n"),
 		"directives":   strings.ReplaceAll(list(60000, "%%TAG !a%d! b\n"), ", ", "") + "---\n",
 		"unknown keys": strings.ReplaceAll(list(100000, "k%d:\n"), ", ", ""),
 		"a long word":  small + "attach: " + strings.Repeat("a", 1000000) + "\n",

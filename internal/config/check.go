@@ -13,7 +13,7 @@ type Check struct {
 	Kind         CheckKind
 	Via          CheckVia   // of backends only
 	Address      netip.Addr // invalid for files, and for backends: each has its own
-	Port         uint16     // 0 for kinds without one
+	Port         uint16     // 0 for kinds without one, and where each backend has its own
 	Interval     time.Duration
 	Timeout      time.Duration // at most Interval and FastInterval
 	FastInterval time.Duration // while a check is about to change; 0: Interval

@@ -90,6 +90,7 @@ type Service struct {
 type Backend struct {
 	Name      string // unique in the service
 	Address   netip.Addr
+	Port      uint16        // of lb.ForwardNAT; 0: the packet's own
 	Weight    int           // 0..lb.MaxWeight
 	Backup    bool          // gets flows while too few others can
 	Down      bool          // takes no part
@@ -107,18 +108,20 @@ const (
 
 // Limits of what a file may ask for.
 const (
-	maxBytes   = 1 << 20
-	maxAliases = 4096 // a few for each service
-	maxItems   = 4096 // of a list, before its own limit is known; an alias repeats it at no cost
-	maxVIPs    = 1000
-	maxPorts   = 65535
-	maxRanges  = 1024 // of one service; more is a list that should be "all"
-	maxSample  = 1 << 31
-	maxServers = 1 << 16 // backends of all services
-	maxName    = 63
-	maxNetName = 15 // IFNAMSIZ less the NUL
-	maxErrors  = 100
-	maxShown   = 100 // characters of a value in a message
+	maxBytes      = 1 << 20
+	maxAliases    = 4096 // a few for each service
+	maxItems      = 4096 // of a list, before its own limit is known; an alias repeats it at no cost
+	maxVIPs       = 1000
+	maxPorts      = 65535
+	maxRanges     = 1024 // of one service; more is a list that should be "all"
+	maxSample     = 1 << 31
+	maxServers    = 1 << 16 // backends of all services
+	maxReplies    = 1 << 16 // pairs of backend and port that NAT knows replies by
+	maxTranslated = 4096    // ports of one service with NAT, unless it has all
+	maxName       = 63
+	maxNetName    = 15 // IFNAMSIZ less the NUL
+	maxErrors     = 100
+	maxShown      = 100 // characters of a value in a message
 
 	maxWitnesses = 8
 	maxHooks     = 32

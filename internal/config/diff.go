@@ -90,7 +90,7 @@ func (c *Config) leaves() map[string]string {
 			leavesOf(m, path, s.ofForwarding(c.Membership != nil))
 		}
 		if s.Sorry != nil {
-			leavesOf(m, path+"sorry["+s.Sorry.Name+"].", s.Sorry.settings()[:1])
+			leavesOf(m, path+"sorry["+s.Sorry.Name+"].", s.Sorry.place())
 		}
 		for i := range s.Backends {
 			b := &s.Backends[i]

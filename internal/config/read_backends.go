@@ -12,7 +12,7 @@ import (
 
 // forward reads what the owner of a flow does with it, and refuses what belongs to other ways.
 func (r *reader) forward(f map[string]value) lb.Forward {
-	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardTunnel.String()}
+	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardNAT.String(), lb.ForwardTunnel.String()}
 	forward := lb.ForwardLocal
 	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle", "agree", "min-backends", "slow-start", "sorry"}
 	switch word := r.word(f["forward"], words[0], words...); {
@@ -20,6 +20,8 @@ func (r *reader) forward(f map[string]value) lb.Forward {
 		return forward // not so: what it is could not be read
 	case word == lb.ForwardDR.String():
 		forward, others = lb.ForwardDR, []string{"min-nodes", "encap"}
+	case word == lb.ForwardNAT.String():
+		forward, others = lb.ForwardNAT, []string{"min-nodes", "encap"}
 	case word == lb.ForwardTunnel.String():
 		forward, others = lb.ForwardTunnel, []string{"min-nodes"}
 	}
@@ -48,6 +50,9 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 	}
 	s.MinBackends = r.integer(f["min-backends"], 0, lb.MaxBackends, 0)
 	r.backends(c, s, f, item)
+	if s.Forward == lb.ForwardNAT {
+		r.translation(s, f, item)
+	}
 }
 
 // scheduler takes "source" for another way to say which hash.
@@ -81,16 +86,16 @@ func (r *reader) backends(c *Config, s *Service, f map[string]value, item value)
 		return
 	}
 	slow := r.duration(f["slow-start"], 0, maxSlowStart, 0)
-	seen := &servers{names: make(map[string]bool), owners: make(map[netip.Addr]string)}
+	seen := &servers{names: make(map[string]bool), owners: make(map[netip.AddrPort]string)}
 	for _, item := range items {
 		own, ok := onlyAddress(item)
 		if !ok {
-			own, ok = r.fields(item, "name", "address", "weight", "backup", "down", "slow-start")
+			own, ok = r.fields(item, "name", "address", "port", "weight", "backup", "down", "slow-start")
 		}
 		if !ok {
 			continue
 		}
-		if b, ok := r.server(c, item, own, seen); ok {
+		if b, ok := r.server(c, s, item, own, seen); ok {
 			b.SlowStart = r.duration(own["slow-start"], 0, maxSlowStart, slow)
 			s.Backends = append(s.Backends, b)
 		}
@@ -104,12 +109,12 @@ func (r *reader) sorry(c *Config, s *Service, v value, seen *servers) {
 	}
 	f, ok := onlyAddress(v)
 	if !ok {
-		f, ok = r.fields(v, "name", "address")
+		f, ok = r.fields(v, "name", "address", "port")
 	}
 	if !ok {
 		return
 	}
-	if b, ok := r.server(c, v, f, seen); ok {
+	if b, ok := r.server(c, s, v, f, seen); ok {
 		s.Sorry = &b
 	}
 }
@@ -117,10 +122,10 @@ func (r *reader) sorry(c *Config, s *Service, v value, seen *servers) {
 // servers are the backends of a service so far, to find two that are the same.
 type servers struct {
 	names  map[string]bool
-	owners map[netip.Addr]string
+	owners map[netip.AddrPort]string
 }
 
-func (r *reader) server(c *Config, v value, f map[string]value, seen *servers) (Backend, bool) {
+func (r *reader) server(c *Config, s *Service, v value, f map[string]value, seen *servers) (Backend, bool) {
 	b := Backend{
 		Address: r.backendAddress(c, at(f["address"], v)),
 		Weight:  r.integer(f["weight"], 0, lb.MaxWeight, defaultWeight),
@@ -130,19 +135,109 @@ func (r *reader) server(c *Config, v value, f map[string]value, seen *servers) (
 	if !b.Address.IsValid() {
 		return Backend{}, false
 	}
-	owner, taken := seen.owners[b.Address]
-	if taken {
-		r.fail(f["address"], "", "%s is the address of backend %q already", b.Address, owner)
+	b.Port = r.serverPort(s, f["port"])
+	if s.Forward == lb.ForwardNAT && len(s.VIPs) == 1 && b.Address.Is4() != s.VIPs[0].Is4() {
+		r.fail(f["address"], "", "%s is not of the family of the VIP, %s", b.Address, s.VIPs[0])
 	}
-	b.Name = b.Address.String()
+	place := netip.AddrPortFrom(b.Address, b.Port)
+	owner, taken := seen.owners[place]
+	if taken {
+		r.fail(f["address"], "", "%s is the address of backend %q already", b.defaultName(), owner)
+	}
+	b.Name = b.defaultName()
 	if f["name"].given() {
 		b.Name = r.name(f["name"], ".-", maxName)
 	}
 	if seen.names[b.Name] && b.Name != "" && !taken {
 		r.fail(at(f["name"], v), "", "another backend of the service is called %q", b.Name)
 	}
-	seen.names[b.Name], seen.owners[b.Address] = true, b.Name
+	seen.names[b.Name], seen.owners[place] = true, b.Name
 	return b, true
+}
+
+// serverPort is another port than the packet's own. With several, there would be one for all of them.
+func (r *reader) serverPort(s *Service, v value) uint16 {
+	switch {
+	case !v.given():
+	case s.Forward != lb.ForwardNAT:
+		r.fail(v, "", "with forward %q, ports stay as they are", s.Forward.String())
+	case len(s.Ports) != 1 || s.Ports[0].First != s.Ports[0].Last:
+		r.fail(v, "make a service for each port", "the service has several ports")
+	default:
+		return uint16(r.integer(v, 1, maxPorts, 0))
+	}
+	return 0
+}
+
+// defaultName is that of a backend without a name.
+func (b *Backend) defaultName() string {
+	if b.Port != 0 {
+		return netip.AddrPortFrom(b.Address, b.Port).String()
+	}
+	return b.Address.String()
+}
+
+// A reply is what NAT knows the reply of a backend by; port 0 is any.
+type reply struct {
+	backend  netip.Addr
+	port     uint16
+	protocol lb.Protocol
+}
+
+// translation refuses what would leave open which VIP a reply gets for its source.
+func (r *reader) translation(s *Service, f map[string]value, item value) {
+	switch {
+	case len(s.VIPs) > 1:
+		r.fail(f["vips"], "make a service for each VIP, with backends or ports of its own", "with forward %q, a service has one VIP", s.Forward.String())
+	case s.Protocol == lb.ProtocolAny:
+		r.fail(f["protocol"], "", "%q has no ports that could be translated", s.Protocol.String())
+		return
+	}
+	ports := 0
+	for _, p := range s.Ports {
+		ports += int(p.Last) - int(p.First) + 1
+	}
+	if ports > maxTranslated && !slices.Equal(s.Ports, []lb.PortRange{lb.AllPorts}) {
+		r.fail(f["ports"], `give fewer, or "all"`, "%d ports are more than %d, which NAT can have", ports, maxTranslated)
+		return
+	}
+	servers := s.Backends
+	if s.Sorry != nil {
+		servers = append(slices.Clone(servers), *s.Sorry)
+	}
+	for i := range servers {
+		if !r.repliesOf(s, &servers[i], at(f["backends"], item)) {
+			return
+		}
+	}
+}
+
+// repliesOf notes what the replies of a backend come from, and says whether all of it is new.
+func (r *reader) repliesOf(s *Service, b *Backend, v value) bool {
+	if r.replies == nil {
+		r.replies = make(map[reply]string)
+	}
+	ranges := s.Ports
+	switch {
+	case b.Port != 0:
+		ranges = []lb.PortRange{{First: b.Port, Last: b.Port}}
+	case slices.Equal(s.Ports, []lb.PortRange{lb.AllPorts}):
+		ranges = []lb.PortRange{{}}
+	}
+	for _, ports := range ranges {
+		for port := int(ports.First); port <= int(ports.Last); port++ {
+			from := reply{b.Address, uint16(port), s.Protocol}
+			if other, taken := r.replies[from]; taken && other != s.Name {
+				r.fail(v, "give it another port, or another address", "replies of backend %q could be service %q's, too", b.Name, other)
+				return false
+			}
+			if r.replies[from] = s.Name; len(r.replies) > maxReplies {
+				r.fail(v, "", "more than %d pairs of backend and port with NAT, those of all services together", maxReplies)
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // onlyAddress takes an address for a backend that has nothing else to say.

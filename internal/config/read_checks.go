@@ -150,6 +150,8 @@ func (r *reader) target(check *Check, k kindOfCheck, s *Service, f map[string]va
 	case k.port == portNone:
 	case port.given():
 		check.Port = uint16(r.integer(port, 1, maxPorts, 1))
+	case s.Forward == lb.ForwardNAT && k.port == portOfService && len(s.Ports) == 1 && s.Ports[0].First == s.Ports[0].Last:
+		// each backend may have its own
 	case k.port == portNamed:
 		r.fail(at(port, item), "name the port that the agent listens on", "missing")
 	case len(s.Ports) > 0 && s.Ports[0] != lb.AllPorts:
@@ -175,6 +177,8 @@ func (r *reader) via(check *Check, s *Service, f map[string]value) {
 	kinds := []CheckKind{CheckTCP, CheckHTTP, CheckHTTPS, CheckTLSExpiry, CheckDNS}
 	served := slices.ContainsFunc(s.Ports, func(p lb.PortRange) bool { return p.First <= check.Port && check.Port <= p.Last })
 	switch {
+	case s.Forward == lb.ForwardNAT:
+		r.fail(v, "", "with forward %q, a check does not go through the VIP", s.Forward.String())
 	case !slices.Contains(kinds, check.Kind):
 		r.fail(v, "", "a check of type %q does not go through the VIP", check.Kind.String())
 	case check.Port != 0 && s.Ports != nil && !served:

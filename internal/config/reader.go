@@ -23,6 +23,7 @@ type reader struct {
 	// toldStatic says that nothing more is to be said about what has no use without membership.
 	toldStatic bool
 	servers    int                       // backends, of all services
+	replies    map[reply]string          // services with NAT by what their backends' replies come from
 	patterns   map[string]*regexp.Regexp // by their text
 }
 

@@ -167,20 +167,27 @@ func (s *Service) ofForwarding(member bool) []setting {
 	return list
 }
 
-// naming is the name of a backend unless it is the address: of IPv6, a file cannot give it.
+// naming is the name of a backend unless it is the default: with colons, a file cannot give it.
 func (b *Backend) naming() []setting {
-	if b.Name == b.Address.String() {
+	if b.Name == b.defaultName() {
 		return nil
 	}
 	return []setting{{"name", quoted(b.Name)}}
 }
 
-func (b *Backend) settings() []setting {
-	return []setting{
-		{"address", quoted(b.Address.String())}, {"weight", strconv.Itoa(b.Weight)},
-		{"backup", strconv.FormatBool(b.Backup)}, {"down", strconv.FormatBool(b.Down)},
-		{"slow-start", durationText(b.SlowStart)},
+// place is where a backend is.
+func (b *Backend) place() []setting {
+	list := []setting{{"address", quoted(b.Address.String())}}
+	if b.Port != 0 {
+		list = append(list, setting{"port", strconv.Itoa(int(b.Port))})
 	}
+	return list
+}
+
+func (b *Backend) settings() []setting {
+	return append(b.place(),
+		setting{"weight", strconv.Itoa(b.Weight)}, setting{"backup", strconv.FormatBool(b.Backup)},
+		setting{"down", strconv.FormatBool(b.Down)}, setting{"slow-start", durationText(b.SlowStart)})
 }
 
 // usual says that ofHealth has nothing that the file must have said.

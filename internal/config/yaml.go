@@ -51,7 +51,7 @@ func (c *Config) YAML() []byte {
 			block(&b, "    ", "    ", s.ofForwarding(c.Membership != nil))
 			if s.Sorry != nil {
 				b.WriteString("    sorry:\n")
-				block(&b, "      ", "      ", append(s.Sorry.naming(), s.Sorry.settings()[0]))
+				block(&b, "      ", "      ", append(s.Sorry.naming(), s.Sorry.place()...))
 			}
 			b.WriteString("    backends:\n")
 		}

@@ -33,7 +33,7 @@ func checksOf(cfg *config.Config) ([]probe.Check, error) {
 			if s.Forward == lb.ForwardLocal {
 				all = append(all, check)
 			} else {
-				all = append(all, ofBackends(check, s, c.Via)...)
+				all = append(all, ofBackends(check, s, c)...)
 			}
 		}
 	}
@@ -42,7 +42,7 @@ func checksOf(cfg *config.Config) ([]probe.Check, error) {
 
 // ofBackends makes a check one of each backend that takes part, and of each VIP if it is to go there.
 // Who says sorry is the last resort, whatever a check would find.
-func ofBackends(check probe.Check, s *config.Service, via config.CheckVia) []probe.Check {
+func ofBackends(check probe.Check, s *config.Service, c *config.Check) []probe.Check {
 	var all []probe.Check
 	for i := range s.Backends {
 		b := &s.Backends[i]
@@ -51,8 +51,8 @@ func ofBackends(check probe.Check, s *config.Service, via config.CheckVia) []pro
 		}
 		one := check
 		one.Backend = b.Name
-		if via != config.ViaVIP {
-			one.Target = netip.AddrPortFrom(b.Address, check.Target.Port())
+		if c.Via != config.ViaVIP {
+			one.Target = netip.AddrPortFrom(b.Address, portOf(s, b, c))
 			all = append(all, one)
 			continue
 		}
@@ -65,6 +65,17 @@ func ofBackends(check probe.Check, s *config.Service, via config.CheckVia) []pro
 		}
 	}
 	return all
+}
+
+// portOf is where a backend is asked, unless the check has a port or needs none.
+func portOf(s *config.Service, b *config.Backend, c *config.Check) uint16 {
+	switch {
+	case c.Port != 0 || c.Kind == config.CheckICMP || s.Ports[0] == lb.AllPorts:
+		return c.Port
+	case b.Port != 0:
+		return b.Port
+	}
+	return s.Ports[0].First
 }
 
 // checkEvent is a check that changed its mind.

@@ -109,6 +109,35 @@ func TestAServiceThatForwardsHasItsBackendsChecked(t *testing.T) {
 	}
 }
 
+func TestABackendIsAskedAtThePortThatItHas(t *testing.T) {
+	eighty, all := []lb.PortRange{{First: 80, Last: 80}}, []lb.PortRange{lb.AllPorts}
+	plain, translated := config.Backend{}, config.Backend{Port: 8080}
+	for _, c := range []struct {
+		what  string
+		ports []lb.PortRange
+		b     config.Backend
+		check config.Check
+		want  uint16
+	}{
+		{"the service's", eighty, plain, config.Check{Kind: config.CheckTCP}, 80},
+		{"the backend's", eighty, translated, config.Check{Kind: config.CheckTCP}, 8080},
+		{"the check's", eighty, translated, config.Check{Kind: config.CheckTCP, Port: 99}, 99},
+		{"none for a ping", eighty, translated, config.Check{Kind: config.CheckICMP}, 0},
+		{"none for a program where there are all", all, plain, config.Check{Kind: config.CheckExec}, 0},
+	} {
+		if got := portOf(&config.Service{Ports: c.ports}, &c.b, &c.check); got != c.want {
+			t.Errorf("%s: %d, want %d", c.what, got, c.want)
+		}
+	}
+}
+
+func TestWhoSaysSorryIsNotChecked(t *testing.T) {
+	s := config.Service{Name: "web", Ports: []lb.PortRange{{First: 80, Last: 80}}, Sorry: &config.Backend{Name: "sorry"}}
+	if got := ofBackends(probe.Check{}, &s, &config.Check{Kind: config.CheckTCP}); len(got) != 0 {
+		t.Errorf("%v, want no check", got)
+	}
+}
+
 func TestACheckByTheVIPsGoesToEachOfThem(t *testing.T) {
 	check := probe.Check{Service: "web", Name: "tcp", Target: netip.MustParseAddrPort("192.0.2.80:80")}
 	service := config.Service{
@@ -117,14 +146,14 @@ func TestACheckByTheVIPsGoesToEachOfThem(t *testing.T) {
 	}
 	one := check
 	one.Backend, one.Dialled = "b1", true
-	if diff := cmp.Diff([]probe.Check{one}, ofBackends(check, &service, config.ViaVIP), comparable); diff != "" {
+	if diff := cmp.Diff([]probe.Check{one}, ofBackends(check, &service, &config.Check{Via: config.ViaVIP}), comparable); diff != "" {
 		t.Errorf("one vip (-want +got):\n%s", diff)
 	}
 	service.VIPs = append(service.VIPs, netip.MustParseAddr("2001:db8::80"))
 	four, six := one, one
 	four.Name = "tcp 192.0.2.80"
 	six.Name, six.Target = "tcp 2001:db8::80", netip.MustParseAddrPort("[2001:db8::80]:80")
-	if diff := cmp.Diff([]probe.Check{four, six}, ofBackends(check, &service, config.ViaVIP), comparable); diff != "" {
+	if diff := cmp.Diff([]probe.Check{four, six}, ofBackends(check, &service, &config.Check{Via: config.ViaVIP}), comparable); diff != "" {
 		t.Errorf("two vips (-want +got):\n%s", diff)
 	}
 }

@@ -249,7 +249,7 @@ func decidedWeight(b *config.Backend, admin store.BackendAdmin) int {
 
 func inputOf(s *config.Service, b *config.Backend, way nexthop.Way, admin store.BackendAdmin, said health.Verdict) balance.Backend {
 	backend := balance.Backend{
-		Name: b.Name, Addr: b.Address, Weight: said.Weight, Disabled: admin.Disable,
+		Name: b.Name, Addr: b.Address, Port: b.Port, Weight: said.Weight, Disabled: admin.Disable,
 		Reachable: way.Hop != nil, Healthy: said.Healthy, Why: said.Reason, SlowStart: b.SlowStart,
 	}
 	switch {

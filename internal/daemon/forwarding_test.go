@@ -162,6 +162,10 @@ func TestAServiceThatIsGoneIsForgottenOnceThatIsApplied(t *testing.T) {
 	if f.services["web"] != first {
 		t.Error("what was known of the service is gone, though it was served all the time")
 	}
+	other := &config.Config{Services: []config.Service{{Name: "web", Forward: lb.ForwardDR, Protocol: lb.ProtocolUDP}}}
+	if f.use(other); f.services["web"] == first {
+		t.Error("a service of another protocol has the flows of the one before")
+	}
 	f.use(without)
 	f.settle(without)
 	if len(f.services)+len(f.waiting) != 0 {
