@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"testing"
@@ -173,5 +174,50 @@ func TestADirectorThatStartsBringsNoDeadBackendBack(t *testing.T) {
 	close(stop)
 	if err := <-ended; err != nil {
 		t.Errorf("n1 saw: %v", err)
+	}
+}
+
+const tunnelDirector = `
+cluster:
+  name: test
+  seed: 0707070707070707070707070707070707070707070707070707070707070707
+  node: n1
+  nodes: [{name: n1, addresses: [192.0.2.11, "2001:db8::11"]}]
+interface: eth0
+vips: [{address: 192.0.2.80}, {address: "2001:db8::80"}]
+services:
+  - name: web
+    vips: [192.0.2.80, "2001:db8::80"]
+    ports: 80
+    forward: tunnel
+    encap: ENCAP
+    backends: [{name: b1, address: "ADDRESS"}]
+    checks: [{type: tcp, via: vip, interval: 200ms, timeout: 190ms, rise: 1, fall: 3, start: down}]
+`
+
+// The check of a tunnel's backend goes through the tunnel: it notices that nobody takes it off.
+func TestACheckByTheVIPNoticesThatTunnelsAreTakenOff(t *testing.T) {
+	for _, encap := range []string{"ip", "gue"} {
+		for _, address := range []string{"192.0.2.12", "2001:db8::12"} {
+			t.Run(encap+" to "+address, func(t *testing.T) {
+				c := newMachines(t, options{weights: []int{100, 100}})
+				director, backend := c.nodes[0], c.nodes[1]
+				t.Cleanup(director.remove)
+				t.Cleanup(backend.remove)
+				file := strings.NewReplacer("ENCAP", encap, "ADDRESS", address).Replace(tunnelDirector)
+				check(t, os.WriteFile(director.path("lb.yaml"), []byte(file), 0o600))
+				file = strings.NewReplacer("192.0.2.100", "192.0.2.11", "2001:db8::100", "2001:db8::11").Replace(tunnelBackend("native"))
+				check(t, os.WriteFile(backend.path("lb.yaml"), []byte(file), 0o600))
+				listener, err := backend.host.Listen(t.Context(), "tcp", ":80")
+				check(t, err)
+				t.Cleanup(func() { listener.Close() })
+				director.start()
+				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down")
+				backend.start()
+				c.seen(t, c.nodes[:1], "b1 up")
+				backend.stop(syscall.SIGTERM) // it withdraws
+				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down")
+			})
+		}
 	}
 }
