@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
@@ -165,12 +166,16 @@ func (p *planner) stopVIPs() {
 	p.notices.states(config.HookVIP, all)
 }
 
-// services returns how this node can serve what is checked.
+// services returns how this node can serve what is checked, and what goes to backends.
 func (p *planner) services() map[string]hooks.Event {
 	all := make(map[string]hooks.Event)
 	checked := p.nodeHealth()
 	for i := range p.cfg.Services {
 		s := &p.cfg.Services[i]
+		if s.Forward != lb.ForwardLocal {
+			all[s.Name] = p.forwarded(s.Name)
+			continue
+		}
 		if len(s.Checks) == 0 {
 			continue
 		}
@@ -187,6 +192,16 @@ func (p *planner) services() map[string]hooks.Event {
 		all[s.Name] = e
 	}
 	return all
+}
+
+// forwarded returns whether new flows of a service have somewhere to go.
+func (p *planner) forwarded(name string) hooks.Event {
+	output, decided := p.forwarder.outputs[name]
+	taken := slices.ContainsFunc(output.Places, func(b balance.Place) bool { return b.Slots > 0 })
+	if decided && !taken {
+		return hooks.Event{State: hooks.Fault, What: "no backend of " + name + " takes new flows"}
+	}
+	return hooks.Event{State: hooks.Master, Priority: p.weight(p.cfg.Node), What: "this node can serve " + name}
 }
 
 // assumeServices takes services for what their checks say before the first probe.

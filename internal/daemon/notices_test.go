@@ -8,11 +8,13 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/hooks"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/ownership"
+	"github.com/lbctl/lbctl/internal/probe"
 )
 
 func TestAStateIsToldOnceAndWithTheOneBefore(t *testing.T) {
@@ -67,6 +69,35 @@ func TestAVIPIsServedByWhoHasABucketOfItOrOfAService(t *testing.T) {
 	}
 	if got := ownedVIPs(nil); len(got) > 0 {
 		t.Errorf("without a state: %v", got)
+	}
+}
+
+func TestAServiceWithBackendsIsWellWhileOneTakesNewFlows(t *testing.T) {
+	p := &planner{
+		cfg: &config.Config{
+			Node: "n1", Nodes: []config.Node{{Name: "n1", Weight: 50}},
+			Services: []config.Service{{Name: "web", Forward: lb.ForwardDR}, {Name: "own"}},
+		},
+		forwarder: newForwarder(slog.New(slog.DiscardHandler)),
+		checks:    probe.NewRunner(probe.Options{}),
+	}
+	well := map[string]hooks.Event{"web": {State: hooks.Master, Priority: 50, What: "this node can serve web"}}
+	ill := map[string]hooks.Event{"web": {State: hooks.Fault, What: "no backend of web takes new flows"}}
+	for _, c := range []struct {
+		what   string
+		places []balance.Place
+		want   map[string]hooks.Event
+	}{
+		{"nothing is decided yet", nil, well},
+		{"one of two", []balance.Place{{Dead: true}, {Slots: lb.Slots}}, well},
+		{"none of two", []balance.Place{{Dead: true}, {Leaving: 1}}, ill},
+	} {
+		if c.places != nil {
+			p.forwarder.outputs["web"] = balance.Output{Places: c.places}
+		}
+		if diff := cmp.Diff(c.want, p.services()); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", c.what, diff)
+		}
 	}
 }
 

@@ -196,6 +196,9 @@ func (p *planner) apply(ctx context.Context) error {
 	}
 	err = p.applied(state, err)
 	p.tellVIPs(tried)
+	if len(p.forwarder.services) > 0 {
+		p.notices.states(config.HookService, p.services())
+	}
 	if err != nil {
 		return err
 	}
