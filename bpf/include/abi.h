@@ -19,6 +19,8 @@ enum limits {
 	SLOTS = 65537, /* of a service's choice of backends; a prime, as Maglev's table needs */
 	CHOICE_WORDS = 32769, /* that they fill, two to a word */
 	BACKENDS = 1024, /* places a service has */
+	GLIMPSES = 262144, /* of flows of slots in transition; a power of two */
+	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
 };
 
@@ -198,7 +200,10 @@ struct service {
 	__u16 mss; /* what larger ones of SYNs are cut to; 0: they stay */
 	__u32 region; /* of the choices and the backends, when it forwards */
 	__u8 forward; /* enum method */
-	__u8 pad[19];
+	__u8 pad[3];
+	__u32 tcp_idle; /* seconds for which a connection may be silent and is still kept */
+	__u32 udp_idle; /* the same of a flow of anything else */
+	__u32 pad2[2];
 };
 
 /* A real server, at region * BACKENDS + its place. */
@@ -318,6 +323,25 @@ struct udp_seen {
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
 };
 
+/* A flow of a slot in transition. */
+struct noted_flow {
+	__u64 src_hi;
+	__u64 src_lo;
+	__u32 region; /* of its service */
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 protocol;
+	__u8 pad[7];
+};
+
+/* Where it is. */
+struct noted {
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
+	__u32 slot;
+	__u16 place; /* of its backend */
+	__u16 pad;
+};
+
 enum sample_size { SAMPLE_BYTES = 96 };
 
 /* A dropped frame, as far as it matters for telling why. */
@@ -378,4 +402,5 @@ _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
 _Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
+_Static_assert(sizeof(struct noted_flow) == 32, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
  * The owner of a flow sends its packets to the backend of the flow's slot. All directors have equal
- * choices, so it does not matter which of them a packet meets, and none remembers a flow.
+ * choices, so it does not matter which of them a packet meets, and none remembers a flow whose slot
+ * is at rest.
  */
 #pragma once
 
 #include "decide.h"
 #include "encap.h"
+#include "exceptions.h"
 
 /* The slot of a flow, from other bits of its hash than the bucket. */
 ALWAYS_INLINE __u32 slot_of(__u64 hash)
@@ -46,6 +48,27 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	}
 	choice = slot_word(service->region, slot);
 	place = choice & SLOT_NOBODY;
+	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT)) {
+		struct asked asked = {
+			.flow =
+				{
+					.src_hi = flow->src_hi,
+					.src_lo = flow->src_lo,
+					.region = service->region,
+					.src_port = flow->src_port,
+					.dst_port = flow->dst_port,
+					.protocol = flow->protocol,
+				},
+			.slot = slot,
+			.slot_word = choice,
+			.idle = flow->protocol == PROTO_TCP ? service->tcp_idle : service->udp_idle,
+			.opens = flow->protocol == PROTO_TCP && question == ASK_SERVICE &&
+				 opens(ctx, flow->l4),
+			.quoted = question != ASK_SERVICE,
+		};
+
+		place = place_in_transition(&asked) & SLOT_NOBODY;
+	}
 	number = service->region * BACKENDS + place;
 	if (tracing) {
 		traced.flags |= TRACE_SLOT | (place == SLOT_NOBODY ? 0 : TRACE_BACKEND);

@@ -88,6 +88,29 @@ struct {
 	__uint(max_entries, 65536);
 } flows SEC(".maps");
 
+/*
+ * What was seen once of flows of slots in transition: direct mapped, so that a flood overwrites and
+ * adds nothing. Idle in the steady state, as the next one.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, GLIMPSES);
+} glimpses SEC(".maps");
+
+/*
+ * Where flows are that are not, or may soon not be, at the current backend of their slot. lbd takes
+ * out what is silent for too long; what is not, is never pushed out.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct noted_flow);
+	__type(value, struct noted);
+	__uint(max_entries, 262144);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} exceptions SEC(".maps");
+
 /* A timer lives in a map, and for as long as the map is pinned. */
 struct lease_clock {
 	struct bpf_timer timer;

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"time"
 
 	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -145,6 +146,8 @@ func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, re
 		Mss:          s.MSS,
 		Region:       region,
 		Forward:      uint8(s.Forward),
+		TcpIdle:      uint32(s.TCPIdle / time.Second),
+		UdpIdle:      uint32(s.UDPIdle / time.Second),
 	}
 	if s.Forward != lb.ForwardLocal {
 		vip.Flags |= uint16(lbVipFlagsVIP_APART)

@@ -89,7 +89,10 @@ type lbDirectory struct {
 		Mss          uint16
 		Region       uint32
 		Forward      uint8
-		Pad          [19]uint8
+		Pad          [3]uint8
+		TcpIdle      uint32
+		UdpIdle      uint32
+		Pad2         [2]uint32
 		_            [4]byte
 	}
 }
@@ -189,6 +192,8 @@ const (
 	lbLimitsSLOTS            lbLimits = 65537
 	lbLimitsCHOICE_WORDS     lbLimits = 32769
 	lbLimitsBACKENDS         lbLimits = 1024
+	lbLimitsGLIMPSES         lbLimits = 262144
+	lbLimitsOPENING_SECONDS  lbLimits = 60
 	lbLimitsANSWERS          lbLimits = 1000
 )
 
@@ -211,6 +216,25 @@ type lbNode struct {
 	Local  uint8
 	Used   uint8
 	Pad    [6]uint8
+}
+
+type lbNoted struct {
+	_      structs.HostLayout
+	SeenNs uint64
+	Slot   uint32
+	Place  uint16
+	Pad    uint16
+}
+
+type lbNotedFlow struct {
+	_        structs.HostLayout
+	SrcHi    uint64
+	SrcLo    uint64
+	Region   uint32
+	SrcPort  uint16
+	DstPort  uint16
+	Protocol uint8
+	Pad      [7]uint8
 }
 
 type lbReason uint32
@@ -284,7 +308,10 @@ type lbService struct {
 	Mss          uint16
 	Region       uint32
 	Forward      uint8
-	Pad          [19]uint8
+	Pad          [3]uint8
+	TcpIdle      uint32
+	UdpIdle      uint32
+	Pad2         [2]uint32
 	_            [4]byte
 }
 
@@ -409,8 +436,10 @@ const (
 	lbMapChoices     = "choices"
 	lbMapCounters    = "counters"
 	lbMapDrops       = "drops"
+	lbMapExceptions  = "exceptions"
 	lbMapFlows       = "flows"
 	lbMapFragments   = "fragments"
+	lbMapGlimpses    = "glimpses"
 	lbMapHot         = "hot"
 	lbMapInterfaces  = "interfaces"
 	lbMapLabels      = "labels"
@@ -486,8 +515,10 @@ type lbMapSpecs struct {
 	Choices    *ebpf.MapSpec `ebpf:"choices"`
 	Counters   *ebpf.MapSpec `ebpf:"counters"`
 	Drops      *ebpf.MapSpec `ebpf:"drops"`
+	Exceptions *ebpf.MapSpec `ebpf:"exceptions"`
 	Flows      *ebpf.MapSpec `ebpf:"flows"`
 	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
+	Glimpses   *ebpf.MapSpec `ebpf:"glimpses"`
 	Hot        *ebpf.MapSpec `ebpf:"hot"`
 	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels     *ebpf.MapSpec `ebpf:"labels"`
@@ -531,8 +562,10 @@ type lbMaps struct {
 	Choices    *ebpf.Map `ebpf:"choices"`
 	Counters   *ebpf.Map `ebpf:"counters"`
 	Drops      *ebpf.Map `ebpf:"drops"`
+	Exceptions *ebpf.Map `ebpf:"exceptions"`
 	Flows      *ebpf.Map `ebpf:"flows"`
 	Fragments  *ebpf.Map `ebpf:"fragments"`
+	Glimpses   *ebpf.Map `ebpf:"glimpses"`
 	Hot        *ebpf.Map `ebpf:"hot"`
 	Interfaces *ebpf.Map `ebpf:"interfaces"`
 	Labels     *ebpf.Map `ebpf:"labels"`
@@ -547,8 +580,10 @@ func (m *lbMaps) Close() error {
 		m.Choices,
 		m.Counters,
 		m.Drops,
+		m.Exceptions,
 		m.Flows,
 		m.Fragments,
+		m.Glimpses,
 		m.Hot,
 		m.Interfaces,
 		m.Labels,

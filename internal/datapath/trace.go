@@ -85,7 +85,7 @@ func (v *View) privateInstance() (*Instance, error) {
 		delete(spec.Programs, name)
 	}
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows"} {
+	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows", "glimpses", "exceptions"} {
 		shared[name] = v.set.maps[name]
 	}
 	programs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})

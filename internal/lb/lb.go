@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 )
 
 // Limits that the datapath and the configuration share.
@@ -181,8 +182,10 @@ type Service struct {
 
 	Encap     Encap // of ForwardTunnel
 	Scheduler Scheduler
-	MSS       uint16    // what larger ones of SYNs are cut to; 0: they stay
-	Backends  []Backend // at most MaxBackends; places stay while a slot or a flow names them
+	MSS       uint16        // what larger ones of SYNs are cut to; 0: they stay
+	TCPIdle   time.Duration // how long a connection may be silent and keeps its backend; to a second
+	UDPIdle   time.Duration // the same of a flow of anything else
+	Backends  []Backend     // at most MaxBackends; places stay while a slot or a flow names them
 	Choice    *Choice
 }
 

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/*
+ * Slots that change their backend. While one does, its flows are not all at the same; those that
+ * are elsewhere, or soon may be, are noted. internal/balance says which slot is in which state, and
+ * its simulation has the rules of this file in Go.
+ *
+ * A flow is noted when it is seen for the second time: what is sent once, as a flood from made-up
+ * sources is, leaves an eight-byte glimpse in a table of fixed size, and no more.
+ */
+#pragma once
+
+#include "flow.h"
+#include "transition.h"
+
+/* A glimpse: the flow's tag, whether a SYN was all of it, the place, and a coarse second. */
+#define GLIMPSE_TAG (0xffffffffULL << 32)
+#define GLIMPSE_SYN (1ULL << 31)
+#define GLIMPSE_PLACE_SHIFT 19
+#define GLIMPSE_SECONDS ((1ULL << GLIMPSE_PLACE_SHIFT) - 1)
+#define NS_PER_S 1000000000ULL
+
+ALWAYS_INLINE __u64 glimpse_of(__u64 tag, __u64 syn, __u64 place, __u64 now)
+{
+	return tag | syn | place << GLIMPSE_PLACE_SHIFT | (now / NS_PER_S & GLIMPSE_SECONDS);
+}
+
+ALWAYS_INLINE __u64 glimpse_age(__u64 glimpse, __u64 now)
+{
+	return (now / NS_PER_S - glimpse) & GLIMPSE_SECONDS;
+}
+
+/* What is asked about a packet of a slot in transition. */
+struct asked {
+	struct noted_flow flow;
+	__u32 slot;
+	__u32 slot_word;
+	__u32 idle; /* seconds for which the flow may be silent */
+	__u8 opens; /* it is a SYN */
+	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
+	__u8 pad[2];
+};
+
+/* A place is of use if there is a way to it. */
+ALWAYS_INLINE int is_usable(__u32 region, __u32 place)
+{
+	__u32 key = region * BACKENDS + place;
+	struct backend *backend = bpf_map_lookup_elem(&backends, &key);
+
+	return place != SLOT_NOBODY && backend && backend->ifindex;
+}
+
+/*
+ * The place of a packet's backend, where its slot is in transition. A function of its own, which
+ * the verifier checks once.
+ */
+__attribute__((noinline)) int place_in_transition(struct asked *asked)
+{
+	struct noted_flow *key;
+	struct noted *noted;
+	struct noted fresh = {};
+	__u64 now, hash, tag, *glimpse, seen;
+	__u32 index, flags, place, previous;
+	int is_tcp;
+
+	if (!asked)
+		return SLOT_NOBODY;
+	key = &asked->flow;
+	flags = asked->slot_word >> SLOT_FLAGS_SHIFT;
+	place = asked->slot_word >> SLOT_CURRENT_SHIFT & SLOT_NOBODY;
+	previous = asked->slot_word >> SLOT_PREVIOUS_SHIFT & SLOT_NOBODY;
+	is_tcp = key->protocol == PROTO_TCP;
+	now = bpf_ktime_get_coarse_ns();
+	hash = flow_hash(read_word(), key->src_hi, key->src_lo,
+			 (__u32)key->src_port << 16 | key->dst_port) ^
+	       ((__u64)key->region << 8 | key->protocol) * 0x9e3779b97f4a7c15ULL;
+	index = hash & (GLIMPSES - 1);
+	tag = hash & GLIMPSE_TAG;
+	glimpse = bpf_map_lookup_elem(&glimpses, &index);
+	if (!glimpse)
+		return place;
+	seen = *(volatile __u64 *)glimpse;
+
+	if (asked->opens) {
+		if (tracing)
+			return place;
+		bpf_map_delete_elem(&exceptions, key);
+		if (flags & SLOT_MOVING && place != SLOT_NOBODY)
+			*(volatile __u64 *)glimpse = glimpse_of(tag, GLIMPSE_SYN, place, now);
+		else if ((seen & GLIMPSE_TAG) == tag)
+			*(volatile __u64 *)glimpse = 0;
+		return place;
+	}
+
+	noted = bpf_map_lookup_elem(&exceptions, key);
+	if (noted && is_usable(key->region, noted->place)) {
+		if (!tracing)
+			noted->seen_ns = now;
+		return noted->place;
+	}
+	if (seen && (seen & GLIMPSE_TAG) == tag && (!(seen & GLIMPSE_SYN) || flags & SLOT_MOVING) &&
+	    glimpse_age(seen, now) <= (seen & GLIMPSE_SYN ? OPENING_SECONDS : asked->idle)) {
+		fresh.place = seen >> GLIMPSE_PLACE_SHIFT & SLOT_NOBODY;
+		if (is_usable(key->region, fresh.place)) {
+			fresh.seen_ns = now;
+			fresh.slot = asked->slot;
+			/* when there is no room, the glimpse goes on deciding */
+			if (!tracing && !asked->quoted &&
+			    bpf_map_update_elem(&exceptions, key, &fresh, BPF_ANY))
+				*(volatile __u64 *)glimpse = glimpse_of(tag, 0, fresh.place, now);
+			return fresh.place;
+		}
+	}
+	if (is_tcp && flags & SLOT_MOVING && previous != SLOT_NOBODY)
+		place = previous;
+	if (flags & (is_tcp ? SLOT_MOVING : SLOT_NOTING) && place != SLOT_NOBODY && !tracing &&
+	    !asked->quoted)
+		*(volatile __u64 *)glimpse = glimpse_of(tag, 0, place, now);
+	return place;
+}

@@ -1,0 +1,199 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
+
+// An Exception is a flow that is noted because its slot is in transition, see lb.SlotMark.
+type Exception struct {
+	Service  string         // its name
+	Remote   netip.AddrPort // the client
+	Local    netip.AddrPort // of the VIP
+	Protocol lb.Protocol
+	Slot     int
+	Backend  int  // where it is: an index in the service's Backends
+	Current  bool // which is where the slot's new flows go, too
+	Silent   time.Duration
+}
+
+// Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
+// longer than they may be, or are at a backend that there is no way to.
+func (d *Datapath) Exceptions() ([]Exception, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil {
+		return nil, nil
+	}
+	list, stale, err := d.maps.exceptions()
+	if err != nil {
+		return nil, err
+	}
+	for i := range stale {
+		if err := d.maps.maps["exceptions"].Delete(&stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil, fmt.Errorf("forget a noted flow: %w", err)
+		}
+	}
+	return list, nil
+}
+
+// Exceptions returns the flows that are noted, in no order.
+func (v *View) Exceptions() ([]Exception, error) {
+	list, _, err := v.set.exceptions()
+	return list, err
+}
+
+// exceptions reads the flows that are noted, and the keys of those that do not count any more.
+func (s *mapSet) exceptions() (list []Exception, stale []lbNotedFlow, err error) {
+	owners, err := s.regionOwners()
+	if err != nil {
+		return nil, nil, err
+	}
+	now := Monotonic()
+	const atOnce = 4096
+	keys, values := make([]lbNotedFlow, atOnce), make([]lbNoted, atOnce)
+	var cursor ebpf.MapBatchCursor
+	for done := false; !done; {
+		n, err := s.maps["exceptions"].BatchLookup(&cursor, keys, values, nil)
+		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
+			return nil, nil, fmt.Errorf("read noted flows: %w", err)
+		}
+		for i := range n {
+			if e, ok := s.exception(owners, &keys[i], &values[i], now); ok {
+				list = append(list, e)
+			} else {
+				stale = append(stale, keys[i])
+			}
+		}
+	}
+	return list, stale, nil
+}
+
+func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, value *lbNoted, now time.Duration) (Exception, bool) {
+	owner, ok := owners[key.Region]
+	if !ok || value.Slot >= uint32(lbLimitsSLOTS) || uint32(value.Place) >= uint32(lbLimitsBACKENDS) {
+		return Exception{}, false
+	}
+	e := Exception{
+		Service: owner.service, Protocol: lb.Protocol(key.Protocol), Slot: int(value.Slot), Backend: int(value.Place),
+		Remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort),
+		Local:  netip.AddrPortFrom(owner.vip, key.DstPort),
+		Silent: max(0, now-time.Duration(value.SeenNs)),
+	}
+	current, _, _ := s.slot(key.Region, e.Slot)
+	e.Current = int(current) == e.Backend
+	idle := owner.udpIdle
+	if e.Protocol == lb.ProtocolTCP {
+		idle = owner.tcpIdle
+	}
+	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
+	return e, e.Silent <= idle && place.Ifindex != 0
+}
+
+// A regionOwner is the service whose a region is.
+type regionOwner struct {
+	service          string
+	vip              netip.Addr
+	tcpIdle, udpIdle time.Duration
+}
+
+func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
+	labels, err := s.labels()
+	if err != nil {
+		return nil, err
+	}
+	names := make(map[uint16]string)
+	for name, scope := range labels {
+		names[scope] = name
+	}
+	owners := make(map[uint32]regionOwner)
+	_, services := s.liveHalf()
+	for i := range services {
+		e := &services[i]
+		if e.Selector == 0 || e.Forward == uint8(lbMethodFORWARD_LOCAL) {
+			continue
+		}
+		words := strings.Fields(names[e.Scope]) // as ServiceScope made it
+		if len(words) != 3 {
+			return nil, fmt.Errorf("scope %d is of no service: %q", e.Scope, names[e.Scope])
+		}
+		vip, err := netip.ParseAddr(words[2])
+		if err != nil {
+			return nil, fmt.Errorf("scope %q: %w", names[e.Scope], err)
+		}
+		owners[e.Region] = regionOwner{
+			words[1], vip, time.Duration(e.TcpIdle) * time.Second, time.Duration(e.UdpIdle) * time.Second,
+		}
+	}
+	return owners, nil
+}
+
+// slot reads what is in force.
+func (s *mapSet) slot(region uint32, slot int) (current, previous int16, mark lb.SlotMark) {
+	word := uint32(s.choices.items[int(region)*choiceWords+slot/2] >> (slot % 2 * 32))
+	place := func(shift lbSlotLayout) int16 {
+		if p := word >> shift & uint32(lbSlotLayoutSLOT_NOBODY); p != uint32(lbSlotLayoutSLOT_NOBODY) {
+			return int16(p)
+		}
+		return lb.NoBackend
+	}
+	flags := lbSlotFlags(word >> lbSlotLayoutSLOT_FLAGS_SHIFT)
+	if flags&lbSlotFlagsSLOT_MOVING != 0 {
+		mark |= lb.SlotMoving
+	}
+	if flags&lbSlotFlagsSLOT_EXCEPTIONS != 0 {
+		mark |= lb.SlotExceptions
+	}
+	if flags&lbSlotFlagsSLOT_NOTING != 0 {
+		mark |= lb.SlotNoting
+	}
+	return place(lbSlotLayoutSLOT_CURRENT_SHIFT), place(lbSlotLayoutSLOT_PREVIOUS_SHIFT), mark
+}
+
+// A Recalled is what a service sends to, as an lbd before this one left it.
+type Recalled struct {
+	Backends         []lb.Backend // of address and port; without an address, a place is free
+	Choice           *lb.Choice
+	TCPIdle, UDPIdle time.Duration
+}
+
+// Recall returns what the services send to, by name. All VIPs of one send to the same.
+func (d *Datapath) Recall() (map[string]Recalled, error) {
+	if d.maps == nil {
+		return nil, nil
+	}
+	owners, err := d.maps.regionOwners()
+	if err != nil {
+		return nil, err
+	}
+	all := make(map[string]Recalled)
+	for region, owner := range owners {
+		if _, ok := all[owner.service]; !ok {
+			all[owner.service] = d.maps.recall(region, owner)
+		}
+	}
+	return all, nil
+}
+
+func (s *mapSet) recall(region uint32, owner regionOwner) Recalled {
+	r := Recalled{TCPIdle: owner.tcpIdle, UDPIdle: owner.udpIdle, Choice: &lb.Choice{
+		Current: make([]int16, lb.Slots), Previous: make([]int16, lb.Slots), Marks: make([]lb.SlotMark, lb.Slots),
+	}}
+	for place, e := range s.backends.items[int(region)*int(lbLimitsBACKENDS):][:lb.MaxBackends] {
+		if e.AddrHi|e.AddrLo != 0 {
+			r.Backends = append(r.Backends, make([]lb.Backend, place-len(r.Backends))...)
+			r.Backends = append(r.Backends, lb.Backend{Addr: address(e.AddrHi, e.AddrLo), Port: e.Port})
+		}
+	}
+	for slot := range lb.Slots {
+		r.Choice.Current[slot], r.Choice.Previous[slot], r.Choice.Marks[slot] = s.slot(region, slot)
+	}
+	return r
+}
