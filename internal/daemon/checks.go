@@ -116,11 +116,12 @@ func specOf(kind probe.Kind, c *config.Check) probe.Spec {
 	}
 }
 
-// nodeHealth is what the checks say about this node, by service.
+// nodeHealth is what the checks say about this node, by service. Why they do is told by its status.
 func (p *planner) nodeHealth() map[string]health.Service {
 	services := make(map[string]health.Service)
 	for about, said := range p.checks.Health() {
 		if about.Backend == "" {
+			said.Why = nil
 			services[about.Service] = said
 		}
 	}

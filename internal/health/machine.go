@@ -48,6 +48,7 @@ type Machine struct {
 	since   time.Time
 	streak  int         // results in a row that contradict the state
 	sure    bool        // a result said the same as the state
+	why     string      // detail of the result that made the state
 	results []Result    // the newest is last
 	changes []time.Time // between up and down, the newest is last
 }
@@ -88,6 +89,9 @@ func (m *Machine) Record(now time.Time, r Result) (changed bool) {
 		says, needed = Up, m.rule.Rise
 	}
 	if says == m.state {
+		if !m.sure {
+			m.why = r.Detail
+		}
 		m.streak, m.sure = 0, true
 		return false
 	}
@@ -99,9 +103,13 @@ func (m *Machine) Record(now time.Time, r Result) (changed bool) {
 		m.changes = append(m.changes, now)
 		m.changes = m.changes[max(0, len(m.changes)-maxChanges):]
 	}
-	m.state, m.since, m.streak, m.sure = says, now, 0, true
+	m.state, m.since, m.streak, m.sure, m.why = says, now, 0, true, r.Detail
 	return true
 }
+
+// Why is the detail of the result that made the state. It stays while the state does, however details
+// change; empty while the state is not sure.
+func (m *Machine) Why() string { return m.why }
 
 // Sure says whether the state is what probes found. It is false while it is what the rule starts with,
 // or what was before the probe became another one.

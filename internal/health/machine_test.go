@@ -1,6 +1,7 @@
 package health
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -144,21 +145,26 @@ func TestAStateIsSureOnceAProbeFoundIt(t *testing.T) {
 		start   State
 		results string
 		want    string // of each result: is the state sure after it?
+		why     string // number and kind of the result that made the state
 	}{
-		{Up, "+", "y"}, {Up, "-+", "ny"}, {Up, "---", "nny"}, {Up, "--+-", "nnyy"},
-		{Down, "-", "y"}, {Down, "++", "ny"}, {Unknown, "-", "y"}, {Unknown, "+", "y"},
+		{Up, "+", "y", "0+"}, {Up, "-+", "ny", "1+"}, {Up, "---", "nny", "2-"}, {Up, "---++-", "nnyyyy", "4+"},
+		{Up, "--+-", "nnyy", "2+"}, {Up, "--", "nn", ""}, {Down, "-", "y", "0-"}, {Down, "---", "yyy", "0-"},
+		{Down, "++", "ny", "1+"}, {Unknown, "-", "y", "0-"}, {Unknown, "+", "y", "0+"},
 	} {
 		m := New(Rule{Start: c.start, Rise: 2, Fall: 3}, now)
 		if m.Sure() {
 			t.Errorf("%s: sure at the start", c.start)
 		}
 		got := ""
-		for _, r := range c.results {
-			m.Record(now, Result{OK: r == '+'})
+		for i, r := range c.results {
+			m.Record(now, Result{OK: r == '+', Detail: fmt.Sprintf("%d%c", i, r)})
 			got += map[bool]string{true: "y", false: "n"}[m.Sure()]
 		}
 		if got != c.want {
 			t.Errorf("%s, %s: %s, want %s", c.start, c.results, got, c.want)
+		}
+		if got := m.Why(); got != c.why {
+			t.Errorf("%s, %s: because %q, want %q", c.start, c.results, got, c.why)
 		}
 		if m.Successor(Rule{}).Sure() {
 			t.Errorf("%s: another probe is sure from its start", c.start)

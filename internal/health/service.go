@@ -33,10 +33,11 @@ func (a Admin) String() string {
 // that says "ready" cancels its own "drain" and nobody else's, and a check that fails meanwhile is
 // seen when the drain ends.
 type Service struct {
-	Weight int              // configured or set by hand, 0..lb.MaxWeight
-	Admin  Admin            // decided by hand
-	Checks map[string]State // by name; all must be up. Those of agents are not among them
-	Agents map[string]Agent // by name of the check
+	Weight int               // configured or set by hand, 0..lb.MaxWeight
+	Admin  Admin             // decided by hand
+	Checks map[string]State  // by name; all must be up. Those of agents are not among them
+	Why    map[string]string // what made checks what they are, by name; may be nil
+	Agents map[string]Agent  // by name of the check
 }
 
 // A Verdict says what a service gets.
@@ -67,7 +68,7 @@ func (s Service) Verdict() Verdict {
 	}
 	for _, name := range slices.Sorted(maps.Keys(s.Checks)) {
 		if state := s.Checks[name]; state != Up {
-			v.sick(fmt.Sprintf("check %s is %s", name, state), "")
+			v.sick(fmt.Sprintf("check %s is %s", name, state), s.Why[name])
 		}
 	}
 	for _, name := range agents {

@@ -18,6 +18,10 @@ func TestAVoteIsWhatChecksAndAgentsSay(t *testing.T) {
 		{"what people decided does not count", Service{Admin: AdminDrain, Weight: 7}, Fine},
 		{"a check failed", Service{Checks: map[string]State{"tcp": Down}}, Vote{Percent: 100, Reason: "check tcp is down"}},
 		{
+			"a check failed for a reason", Service{Checks: map[string]State{"tcp": Down}, Why: map[string]string{"tcp": "connect: timeout"}},
+			Vote{Percent: 100, Reason: "check tcp is down: connect: timeout"},
+		},
+		{
 			"an agent wants half", Service{Agents: map[string]Agent{"a": {Percent: &half}}},
 			Vote{Healthy: true, Percent: 50, Reason: "agent a wants 50 % of the weight"},
 		},

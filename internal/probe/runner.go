@@ -320,7 +320,7 @@ type Subject struct {
 	Backend string // empty: this node
 }
 
-// Health returns what checks and agents say: the Checks and Agents of a health.Service, whose other
+// Health returns what checks and agents say: the Checks, Why and Agents of a health.Service, whose other
 // fields are the caller's. What has no checks is not in it.
 func (r *Runner) Health() map[Subject]health.Service {
 	r.mu.Lock()
@@ -333,13 +333,18 @@ func (r *Runner) Health() map[Subject]health.Service {
 		about := Subject{id.service, id.backend}
 		s, ok := subjects[about]
 		if !ok {
-			s = health.Service{Checks: make(map[string]health.State), Agents: make(map[string]health.Agent)}
+			s = health.Service{
+				Checks: make(map[string]health.State), Why: make(map[string]string), Agents: make(map[string]health.Agent),
+			}
 			subjects[about] = s
 		}
 		if e.check.Spec.Kind == Agent {
 			s.Agents[id.name] = e.agent
 		} else {
 			s.Checks[id.name] = e.machine.State()
+			if why := e.machine.Why(); why != "" {
+				s.Why[id.name] = why
+			}
 		}
 	}
 	return subjects

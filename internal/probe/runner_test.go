@@ -472,7 +472,9 @@ func TestRealProbesOfManyChecks(t *testing.T) {
 
 func TestChecksOfBackendsAreApart(t *testing.T) {
 	play(t, 0, func(s *stage) {
-		s.answers(func(_ context.Context, ask string) health.Result { return health.Result{OK: ask != "b2"} })
+		s.answers(func(_ context.Context, ask string) health.Result {
+			return health.Result{OK: ask != "b2", Detail: map[bool]string{true: "fine", false: "broken"}[ask != "b2"]}
+		})
 		var checks []Check
 		for _, backend := range []string{"", "b1", "b2"} {
 			c := check("http", every)
@@ -493,9 +495,9 @@ func TestChecksOfBackendsAreApart(t *testing.T) {
 			t.Errorf("unsure in the end (-want +got):\n%s", diff)
 		}
 		want := map[Subject]health.Service{
-			{"web", ""}:   {Checks: map[string]health.State{"http": health.Up}, Agents: map[string]health.Agent{}},
-			{"web", "b1"}: {Checks: map[string]health.State{"http": health.Up}, Agents: map[string]health.Agent{}},
-			{"web", "b2"}: {Checks: map[string]health.State{"http": health.Down}, Agents: map[string]health.Agent{}},
+			{"web", ""}:   {Checks: map[string]health.State{"http": health.Up}, Why: map[string]string{"http": "fine"}, Agents: map[string]health.Agent{}},
+			{"web", "b1"}: {Checks: map[string]health.State{"http": health.Up}, Why: map[string]string{"http": "fine"}, Agents: map[string]health.Agent{}},
+			{"web", "b2"}: {Checks: map[string]health.State{"http": health.Down}, Why: map[string]string{"http": "broken"}, Agents: map[string]health.Agent{}},
 		}
 		if diff := cmp.Diff(want, s.Health()); diff != "" {
 			t.Errorf("health (-want +got):\n%s", diff)
@@ -516,7 +518,7 @@ func TestChecksOfBackendsAreApart(t *testing.T) {
 		if diff := cmp.Diff([]string{" found true changed false", "b1 found true changed false", "b2 found true changed true"}, news); diff != "" {
 			t.Errorf("reports (-want +got):\n%s", diff)
 		}
-		const log = "level=WARN msg=\"check changed\" service=web backend=b2 check=http state=down detail=\"\" took=0s\n"
+		const log = "level=WARN msg=\"check changed\" service=web backend=b2 check=http state=down detail=broken took=0s\n"
 		if diff := cmp.Diff(log, s.log.String()); diff != "" {
 			t.Errorf("log (-want +got):\n%s", diff)
 		}

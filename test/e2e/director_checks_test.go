@@ -101,11 +101,11 @@ func TestACheckByTheVIPFindsABackendThatLacksIt(t *testing.T) {
 	c.seen(t, c.nodes, "b1 up", "b2 up") // both answer at their own addresses
 	holdVIPs(t, backends[0])
 	c.everywhere("via: direct", "via: vip")
-	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp 192.0.2.80 is down")
+	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp 192.0.2.80 is down: connect: timeout")
 	holdVIPs(t, backends[1])
 	c.seen(t, c.nodes, "b1 up", "b2 up")
 	check(t, backends[0].DelAddr("lo", netip.PrefixFrom(vip6, 128)))
-	c.seen(t, c.nodes, "b1 down: check tcp 2001:db8::80 is down", "b2 up")
+	c.seen(t, c.nodes, "b1 down: check tcp 2001:db8::80 is down: connect: timeout", "b2 up")
 }
 
 func TestDirectorsAgreeOnWhichBackendIsUp(t *testing.T) {
@@ -116,7 +116,7 @@ func TestDirectorsAgreeOnWhichBackendIsUp(t *testing.T) {
 		one := netip.MustParsePrefix("192.0.2.12/32")
 		return netlink.RouteAdd(&netlink.Route{Dst: netlink.NewIPNet(one.Addr().AsSlice()), Type: unix.RTN_BLACKHOLE})
 	}))
-	const dissent = "1 of 2 directors find it unhealthy; n2: check tcp is down"
+	const dissent = "1 of 2 directors find it unhealthy; n2: check tcp is down: connect: timeout"
 	c.seen(t, c.nodes, "b1 up: "+dissent, "b2 up")
 	c.everywhere("agree: 50", "agree: 51")
 	c.seen(t, c.nodes, "b1 down: "+dissent, "b2 up")
@@ -138,7 +138,7 @@ func TestABackendThatNobodyCanReachIsDownForThatReason(t *testing.T) {
 	const silent, nowhere = "b2 down: no answer to ARP on eth0", "b3 down: no route to 198.51.100.22: network is unreachable"
 	c.seen(t, c.nodes, "b1 up", silent, nowhere)
 	check(t, c.sw.Host.Down("b1-eth0")) // pulls the cable
-	c.seen(t, c.nodes, "b1 down: check tcp is down", silent, nowhere)
+	c.seen(t, c.nodes, "b1 down: check tcp is down: connect: timeout", silent, nowhere)
 }
 
 // Checks begin up: one that was not made yet must not count.
@@ -146,7 +146,7 @@ func TestADirectorThatStartsBringsNoDeadBackendBack(t *testing.T) {
 	c, _ := newCheckedLab(t, checkedServices)
 	c.seen(t, c.nodes, "b1 up", "b2 up")
 	check(t, c.sw.Host.Down("b2-eth0"))
-	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp is down")
+	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp is down: connect: timeout")
 	c.nodes[1].stop(syscall.SIGKILL)
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -169,7 +169,7 @@ func TestADirectorThatStartsBringsNoDeadBackendBack(t *testing.T) {
 	}()
 	c.nodes[1].start()
 	c.agree(t)
-	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp is down")
+	c.seen(t, c.nodes, "b1 up", "b2 down: check tcp is down: connect: timeout")
 	time.Sleep(2 * time.Second) // its checks have long failed, too
 	close(stop)
 	if err := <-ended; err != nil {
@@ -212,11 +212,11 @@ func TestACheckByTheVIPNoticesThatTunnelsAreTakenOff(t *testing.T) {
 				check(t, err)
 				t.Cleanup(func() { listener.Close() })
 				director.start()
-				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down")
+				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down: connect: timeout")
 				backend.start()
 				c.seen(t, c.nodes[:1], "b1 up")
 				backend.stop(syscall.SIGTERM) // it withdraws
-				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down")
+				c.seen(t, c.nodes[:1], "b1 down: check tcp 192.0.2.80 is down: connect: timeout")
 			})
 		}
 	}
