@@ -212,6 +212,9 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 		set_destination(eth, vip);
 	else if (UNLIKELY(reason == REASON_DELEGATED))
 		send_on(eth, target_in(outcome), vip);
+	else if (UNLIKELY(vip->flags & VIP_HANDED_ON) && !direct && !(eth->dst[0] & 1) &&
+		 is_others(reason))
+		reason = hand_on(eth, vip);
 	return reason;
 }
 

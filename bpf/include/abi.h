@@ -76,6 +76,7 @@ enum reason {
 	REASON_EXPIRED_ANSWERED, /* by time exceeded */
 	REASON_TOO_BIG_ANSWERED, /* by fragmentation needed, or packet too big */
 	REASON_DELEGATED, /* sent on to the node that is to have the bucket */
+	REASON_HANDED_ON, /* it came to this node alone: handed to all, because it is another's */
 	REASON_FORWARDED, /* to a backend, by the interface that it came in by */
 	/* XDP_REDIRECT */
 	REASON_REDIRECTED, /* to a backend, by another interface */
@@ -142,6 +143,8 @@ enum vip_flags {
 	VIP_APART = 4, /* the short way is not for it: one of what follows, or a service forwards */
 	VIP_BY_BUCKET = 8, /* frames to our own MAC may be another node's, but for those of peers */
 	VIP_SILENT = 16, /* ARP and ND for it are not answered */
+	VIP_HANDED_ON =
+		32, /* what came to this node alone and may be another's goes to all nodes */
 };
 
 /* What the owner of a flow does with it; numbered as in the configuration. */
@@ -182,7 +185,8 @@ struct vip {
 	__u32 table;
 	__u32 tcp_lengths; /* bit n: a TCP service exists whose ports share their first n bits */
 	__u32 udp_lengths;
-	__u32 pad[4];
+	__u8 nodes_mac[6]; /* of a group that all nodes hear */
+	__u8 pad[10];
 };
 
 /*

@@ -186,7 +186,7 @@ ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, stru
 		return found->vip->flags & VIP_BY_BUCKET ? UNCOMMON : UNSETTLED;
 	state = hot_of(service->table, found->hash);
 	if (state == HOT_IGNORE)
-		return REASON_NOT_OWNER;
+		return found->vip->flags & VIP_HANDED_ON ? UNCOMMON : REASON_NOT_OWNER;
 	if (state != HOT_ACCEPT && !is_ours(bucket_of(service->table, found->hash)))
 		return UNCOMMON;
 	if (needs_lease(ctx, found->protocol, ports) && lease_over())

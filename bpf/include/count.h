@@ -51,7 +51,9 @@ static __attribute__((noinline)) int sample(struct xdp_md *ctx, __u32 scope, __u
 	__u32 length, captured;
 	struct drop *drop;
 
-	if (bpf_get_prandom_u32() % directory.sample)
+	/* a claim is rare, and somebody will want to know whose it is */
+	if (reason != REASON_ARP_CONFLICT && reason != REASON_ND_CONFLICT &&
+	    bpf_get_prandom_u32() % directory.sample)
 		return 0;
 	drop = bpf_ringbuf_reserve(&drops, sizeof(*drop), 0);
 	if (!drop)

@@ -49,6 +49,26 @@ ALWAYS_INLINE enum reason reason_others(enum question question)
 					 : REASON_ERROR_NOT_OWNER;
 }
 
+/* Drops of what another node would take, had it come to all: it may have, or may be about to. */
+ALWAYS_INLINE int is_others(enum reason reason)
+{
+	return reason == REASON_NOT_OWNER || reason == REASON_ECHO_NOT_OWNER ||
+	       reason == REASON_UNNAMED_NOT_OWNER || reason == REASON_ERROR_NOT_OWNER ||
+	       reason == REASON_FRAGMENT_NOT_OWNER || reason == REASON_UNKNOWN_FLOW ||
+	       reason == REASON_UDP_AWAY || reason == REASON_LAPSED;
+}
+
+/*
+ * Does what a switch does with the frames of a VIP that all nodes have. What came to a group, or
+ * from a peer, is never handed on, so a frame is handed on once.
+ */
+ALWAYS_INLINE enum reason hand_on(struct eth *eth, const struct vip *vip)
+{
+	copy_mac(eth->dst, vip->nodes_mac);
+	copy_mac(eth->src, vip->own_mac);
+	return REASON_HANDED_ON;
+}
+
 /* A packet whose bucket does not decide alone. */
 struct moving {
 	struct seek seek;

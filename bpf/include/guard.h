@@ -13,6 +13,22 @@ enum tc_verdict { TC_NEXT = -1, TC_DROP = 2 };
 
 #define GUARD_PASS REASON_COUNT
 
+/*
+ * Whether a VIP's MAC is told by who has the VIP, as lbd does with one that one node at a time has.
+ * All its buckets are alike.
+ */
+ALWAYS_INLINE int is_ours_to_tell(const struct vip *vip, const __u8 *mac)
+{
+	enum verb verb;
+
+	if (vip->flags & VIP_SILENT || !same_mac(mac, vip->mac))
+		return 0;
+	if (!(vip->flags & VIP_BY_BUCKET))
+		return 1;
+	verb = verb_of(bucket_of(vip->table, 0));
+	return (verb == VERB_ACCEPT || verb == VERB_DELEGATE) && !lease_over();
+}
+
 ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 published, __u32 *scope)
 {
 	struct arp *arp;
@@ -21,7 +37,7 @@ ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 published, __u32 *
 	if (!TAKE(cur, arp) || !is_ipv4_arp(arp))
 		return GUARD_PASS;
 	vip = find_vip(published, 0, V4_MAPPED | bpf_ntohl(arp->sender));
-	if (!vip || same_mac(arp->sender_mac, vip->mac))
+	if (!vip || is_ours_to_tell(vip, arp->sender_mac))
 		return GUARD_PASS;
 	*scope = vip->scope;
 	if (arp->operation != bpf_htons(ARP_REQUEST) || arp->sender == arp->target)
@@ -34,6 +50,7 @@ ALWAYS_INLINE enum reason guard_arp(struct cursor *cur, __u64 published, __u32 *
 ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 published, __u32 *scope)
 {
 	struct packet pkt = {};
+	struct neighbor_link *link;
 	struct neighbor *nd;
 	struct vip *vip;
 
@@ -46,7 +63,9 @@ ALWAYS_INLINE enum reason guard_neighbor(struct cursor *cur, __u64 published, __
 			       bpf_be64_to_cpu(nd->target[1]));
 	else
 		return GUARD_PASS;
-	if (!vip)
+	if (!vip ||
+	    (vip->flags & VIP_BY_BUCKET && nd->type == ICMPV6_ADVERTISEMENT && TAKE(cur, link) &&
+	     link->type == OPTION_TARGET_LINK && is_ours_to_tell(vip, link->mac)))
 		return GUARD_PASS;
 	*scope = vip->scope;
 	return REASON_ND_SUPPRESSED;

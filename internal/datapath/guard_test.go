@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/packettest"
 )
 
@@ -88,8 +89,13 @@ func guardFixtures() []fixture {
 }
 
 func TestEveryOutgoingFrameEndsWhereItsSentenceSays(t *testing.T) {
-	instance := instanceOf(t, world())
-	for _, fix := range guardFixtures() {
+	checkGuard(t, instanceOf(t, world()), guardFixtures())
+}
+
+// checkGuard gives fixtures to the egress guard, and looks at all counters after each.
+func checkGuard(t *testing.T, instance *datapath.Instance, list []fixture) {
+	t.Helper()
+	for _, fix := range list {
 		t.Run(fix.sentence, func(t *testing.T) {
 			before := count(t, instance)
 			got, err := instance.Guard(fix.frame)

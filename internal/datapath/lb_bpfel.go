@@ -76,7 +76,8 @@ type lbDirectory struct {
 		Table      uint32
 		TcpLengths uint32
 		UdpLengths uint32
-		Pad        [4]uint32
+		NodesMac   [6]uint8
+		Pad        [10]uint8
 	}
 	Services [32768]struct {
 		_            structs.HostLayout
@@ -281,20 +282,21 @@ const (
 	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 38
 	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 39
 	lbReasonREASON_DELEGATED          lbReason = 40
-	lbReasonREASON_FORWARDED          lbReason = 41
-	lbReasonREASON_REDIRECTED         lbReason = 42
-	lbReasonREASON_ARP_MASKED         lbReason = 43
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 44
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 45
-	lbReasonREASON_SHARED_SOURCE      lbReason = 46
-	lbReasonREASON_COUNT              lbReason = 47
+	lbReasonREASON_HANDED_ON          lbReason = 41
+	lbReasonREASON_FORWARDED          lbReason = 42
+	lbReasonREASON_REDIRECTED         lbReason = 43
+	lbReasonREASON_ARP_MASKED         lbReason = 44
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 45
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 46
+	lbReasonREASON_SHARED_SOURCE      lbReason = 47
+	lbReasonREASON_COUNT              lbReason = 48
 	lbReasonREASON_FIRST_ACCEPT       lbReason = 5
 	lbReasonREASON_FIRST_DROP         lbReason = 16
 	lbReasonREASON_FIRST_TX           lbReason = 36
 	lbReasonREASON_FIRST_DELEGATE     lbReason = 40
-	lbReasonREASON_FIRST_FORWARD      lbReason = 41
-	lbReasonREASON_FIRST_REDIRECT     lbReason = 42
-	lbReasonREASON_FIRST_GUARD        lbReason = 43
+	lbReasonREASON_FIRST_FORWARD      lbReason = 42
+	lbReasonREASON_FIRST_REDIRECT     lbReason = 43
+	lbReasonREASON_FIRST_GUARD        lbReason = 44
 )
 
 type lbService struct {
@@ -415,7 +417,8 @@ type lbVip struct {
 	Table      uint32
 	TcpLengths uint32
 	UdpLengths uint32
-	Pad        [4]uint32
+	NodesMac   [6]uint8
+	Pad        [10]uint8
 }
 
 type lbVipFlags uint32
@@ -426,6 +429,7 @@ const (
 	lbVipFlagsVIP_APART        lbVipFlags = 4
 	lbVipFlagsVIP_BY_BUCKET    lbVipFlags = 8
 	lbVipFlagsVIP_SILENT       lbVipFlags = 16
+	lbVipFlagsVIP_HANDED_ON    lbVipFlags = 32
 )
 
 // Names of all BPF objects in the ELF.

@@ -68,6 +68,7 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_REDIRECTED:         {Name: "redirected", Explanation: "sent to the backend of its slot, by another interface"},
 	lbReasonREASON_ARP_ANSWERED:       {Name: "arp-answered", Explanation: "an ARP request answered with the shared MAC"},
 	lbReasonREASON_ND_ANSWERED:        {Name: "nd-answered", Explanation: "a neighbor solicitation answered with the shared MAC"},
+	lbReasonREASON_HANDED_ON:         {Name: "handed-on", Explanation: "it came to this node alone and may be another's: handed to all nodes"},
 	lbReasonREASON_DELEGATED:          {Name: "delegated", Explanation: "a new flow of a bucket that moves, sent on to its new owner"},
 	lbReasonREASON_ARP_MASKED:         {Name: "arp-masked", Explanation: "an outgoing ARP request's sender, a VIP, was cleared: it would have taught this node's MAC"},
 	lbReasonREASON_ARP_SUPPRESSED:     {Name: "arp-suppressed", Explanation: "an outgoing ARP announcement for a VIP was dropped"},

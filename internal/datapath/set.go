@@ -86,6 +86,10 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 		}
 		vips[i].AddrHi, vips[i].AddrLo = flowhash.Halves(v.Addr)
 		vips[i].Mac, vips[i].Flags = announced(v, vips[i].OwnMac)
+		if v.HandOn {
+			vips[i].Flags |= uint16(lbVipFlagsVIP_HANDED_ON)
+			vips[i].NodesMac = [6]byte(lb.NodesMAC())
+		}
 		if v.Other == lb.OtherDrop {
 			vips[i].Flags |= uint16(lbVipFlagsVIP_DROP_UNNAMED)
 		}

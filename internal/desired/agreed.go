@@ -81,6 +81,8 @@ func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, 
 	at := cfg.VIPsByAddress()
 	for i := range state.VIPs {
 		state.VIPs[i].Table = tableOf(Domain(at[state.VIPs[i].Addr], nil))
+		// a frame of a peer that is not known as one would be handed on for ever
+		state.VIPs[i].HandOn = agreed.Met && state.VIPs[i].Announce == lb.AnnounceFailover
 	}
 	byName := make(map[string]*config.Service, len(cfg.Services))
 	for i := range cfg.Services {

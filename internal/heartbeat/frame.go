@@ -6,6 +6,8 @@ import (
 	"errors"
 	"math"
 	"time"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 const (
@@ -19,8 +21,8 @@ const (
 	maxFrame     = headerSize + maxName + maxHeard*heardSize + macSize // 1,026 bytes: fits any link
 )
 
-// group is the address that frames are sent to: locally administered, multicast, "lbhb".
-var group = [6]byte{0x03, 0x6c, 0x62, 0x68, 0x62, 0x01}
+// group is the address that frames are sent to.
+var group = [6]byte(lb.NodesMAC())
 
 // A frame is what a node says. On the wire, after the Ethernet header, all numbers big-endian:
 //

@@ -97,6 +97,8 @@ type VIP struct {
 	Group     netip.Addr       // multicast group to join for MACGroup; the zero Addr otherwise
 	Other     OtherTraffic
 	Table     int // index in State.Tables: who answers ARP, NDP, echo and unnamed traffic
+	// HandOn says that all nodes get, at NodesMAC, what came to this node alone and may be another's.
+	HandOn bool
 }
 
 // Protocol is a transport protocol, or any.

@@ -46,3 +46,7 @@ func groupMAC(group netip.Addr) net.HardwareAddr {
 	}
 	return append(net.HardwareAddr{0x33, 0x33}, b[12:]...)
 }
+
+// NodesMAC is the group address that all nodes listen to on the interfaces of VIPs: locally administered,
+// multicast, "lbhb".
+func NodesMAC() net.HardwareAddr { return net.HardwareAddr{0x03, 0x6c, 0x62, 0x68, 0x62, 0x01} }
