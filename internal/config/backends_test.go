@@ -150,6 +150,18 @@ func TestAVIPThatOneNodeHasIsReadWhole(t *testing.T) {
 	}
 }
 
+func TestWhoShouldHaveAVIPIsNoPartOfTheFingerprint(t *testing.T) {
+	src := strings.Replace(before, "interface: eth0\n", "  membership: {insecure: true}\ninterface: eth0\n", 1)
+	src = strings.Replace(src, "{address: 192.0.2.80}", "{address: 192.0.2.80, announce: failover}", 1)
+	want := parsed(t, src).Fingerprint()
+	if got := parsed(t, strings.Replace(src, "failover", "failover, prefer: [n2], preempt: false", 1)).Fingerprint(); got != want {
+		t.Error("another order of nodes parts them")
+	}
+	if got := parsed(t, strings.Replace(src, "failover", "failover, mac: 00:00:5e:00:01:50", 1)).Fingerprint(); got == want {
+		t.Error("nodes with and without a virtual MAC may serve together")
+	}
+}
+
 func TestAServiceWithNATIsReadWhole(t *testing.T) {
 	src := strings.NewReplacer("forward: tunnel\n    encap: gue", "forward: nat", ", via: vip", "", `address: "2001:db8::21"`, "address: 203.0.113.21, port: 8443",
 		`address: "2001:db8::22"`, "address: 203.0.113.22, port: 8443").Replace(forwarding)
