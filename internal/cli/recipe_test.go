@@ -35,7 +35,7 @@ func TestTheRecipeOfAServiceAsJSON(t *testing.T) {
 	if err := json.Unmarshal([]byte(got.Stdout), &recipes); err != nil {
 		t.Fatal(err)
 	}
-	if len(recipes) != 1 || recipes[0].Service != "video" || recipes[0].Method != "tunnel" || len(recipes[0].Steps) != 5 {
+	if len(recipes) != 1 || recipes[0].Service != "video" || recipes[0].Method != "tunnel" || len(recipes[0].Steps) != 6 {
 		t.Errorf("%+v", recipes)
 	}
 }

@@ -155,7 +155,7 @@ func (s *realServer) look(ctx context.Context, pruning bool) {
 
 // want is what the host is to hold.
 func (s *realServer) want() netconf.Want {
-	want := netconf.Want{Loose: true}
+	want := netconf.Want{Backend: true}
 	for _, a := range s.cfg.Backend.VIPs {
 		want.VIPs = append(want.VIPs, lb.VIP{Addr: a, Interface: s.cfg.Backend.Interface, Announce: lb.AnnounceNone})
 	}

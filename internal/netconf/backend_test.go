@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -15,7 +16,7 @@ import (
 
 // What a backend holds: no MAC, no group, and packets may come by another way than answers leave.
 func backendVIPs() netconf.Want {
-	return netconf.Want{Loose: true, VIPs: []lb.VIP{
+	return netconf.Want{Backend: true, VIPs: []lb.VIP{
 		{Addr: vip4.Addr, Interface: "eth0", Announce: lb.AnnounceNone},
 		{Addr: vip6.Addr, Interface: "eth0", Announce: lb.AnnounceNone},
 	}}
@@ -38,8 +39,11 @@ func TestABackendHoldsVIPsWithoutTheirMACAndGivesAllBack(t *testing.T) {
 	for range 2 { // the second finds nothing to do, and must not forget the first one's values
 		set()
 	}
-	for name, want := range map[string]string{"arp_ignore": "1", "arp_announce": "2", "rp_filter": "2"} {
-		if got, err := n.Sysctl("net.ipv4.conf.eth0." + name); got != want || err != nil {
+	for name, want := range map[string]string{
+		"ipv4.conf.eth0.arp_ignore": "1", "ipv4.conf.eth0.arp_announce": "2", "ipv4.conf.eth0.rp_filter": "2",
+		"ipv4.conf.eth0.drop_unicast_in_l2_multicast": "1", "ipv6.conf.eth0.drop_unicast_in_l2_multicast": "1",
+	} {
+		if got, err := n.Sysctl("net." + name); got != want || err != nil {
 			t.Errorf("%s is %s, %v, want %s", name, got, err, want)
 		}
 	}
@@ -101,5 +105,42 @@ func TestAFilterThatIsNotStrictIsLeftAlone(t *testing.T) {
 		if got, err := n.Sysctl("net.ipv4.conf.eth0.rp_filter"); got != "0" || err != nil {
 			t.Errorf("with %s for all: rp_filter is %s, %v", value, got, err)
 		}
+	}
+}
+
+// What directors share by a multicast MAC, every machine on the link hears. A backend that took it
+// would answer what a director sends to another one.
+func TestFramesThatDirectorsShareAreNotABackends(t *testing.T) {
+	for _, vip := range []netip.Addr{vip4.Addr, vip6.Addr} {
+		n := newNode(t)
+		must(t, n.client.Neighbour("eth0", vip, vip4.MAC))
+		server, err := n.ListenPacket(t.Context(), "udp", ":80")
+		must(t, err)
+		defer server.Close()
+		client, err := n.client.Dial(t.Context(), "udp", netip.AddrPortFrom(vip, 80).String())
+		must(t, err)
+		defer client.Close()
+		arrives := func() bool {
+			t.Helper()
+			_, err := client.Write([]byte("hello"))
+			must(t, err, server.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
+			_, _, err = server.ReadFrom(make([]byte, 16))
+			return err == nil
+		}
+		must(t, n.Addr("lo", netip.PrefixFrom(vip, vip.BitLen())))
+		if !arrives() {
+			t.Errorf("%s: it would not have come anyway: this test proves nothing", vip)
+		}
+		must(t, n.lbd(func(h *netconf.Host) error { return h.Set(t.Context(), backendVIPs()) }))
+		if arrives() {
+			t.Errorf("%s: a frame to the directors' MAC was taken", vip)
+		}
+	}
+}
+
+func must(t *testing.T, errs ...error) {
+	t.Helper()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
 	}
 }

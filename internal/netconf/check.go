@@ -53,7 +53,7 @@ func (h *Host) Check(ctx context.Context, want Want) ([]Drift, error) {
 			seen[e.item] = true
 		}
 	}
-	return append(drifts, now.spoilers(want.VIPs)...), errors.Join(errs...)
+	return append(drifts, now.spoilers(want.VIPs, want.Backend)...), errors.Join(errs...)
 }
 
 // drift describes an item that is not as it should be.
@@ -65,7 +65,7 @@ func (e entry) drift() Drift {
 }
 
 // spoilers reports what others have set that keeps VIPs from working.
-func (now *snapshot) spoilers(vips []lb.VIP) []Drift {
+func (now *snapshot) spoilers(vips []lb.VIP, backend bool) []Drift {
 	var drifts []Drift
 	interfaces4 := make(map[string]bool)
 	for _, vip := range vips {
@@ -82,7 +82,7 @@ func (now *snapshot) spoilers(vips []lb.VIP) []Drift {
 		}
 	}
 	for _, ifname := range slices.Sorted(maps.Keys(interfaces4)) {
-		if strict(ifname) {
+		if strict(ifname) && !backend {
 			drifts = append(drifts, Drift{
 				Name:  item{kindSysctl, ifname, looseReturn().name}.String(),
 				Found: "1", Wanted: "0 or 2, or clients whose way back is another interface are dropped", Manual: true,
@@ -91,7 +91,7 @@ func (now *snapshot) spoilers(vips []lb.VIP) []Drift {
 	}
 	// The kernel applies the setting of "all" to every interface.
 	if it := (item{kindSysctl, "all", "ipv4/drop_unicast_in_l2_multicast"}); len(interfaces4) > 0 {
-		if value, err := readSysctl(it); err == nil && value != "0" {
+		if value, err := readSysctl(it); err == nil && value != "0" && !backend {
 			drifts = append(drifts, Drift{Name: it.String(), Found: value, Wanted: "0", Manual: true})
 		}
 	}

@@ -19,7 +19,7 @@ const (
 type item struct {
 	Kind      kind   `json:"kind"`
 	Interface string `json:"interface"`
-	Name      string `json:"name"` // MAC, group, address, or sysctl as in "ipv4/arp_ignore"
+	Name      string `json:"name"` // MAC, group, address, or sysctl as in "ipv4/arp_ignore" or "ipv4/x=1"
 }
 
 // String returns the item as errors and drifts name it.

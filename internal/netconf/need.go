@@ -35,11 +35,12 @@ func (now *snapshot) needs(want Want) ([]need, error) {
 			continue
 		}
 		n := need{vip: vip.Addr}
-		for _, s := range settings(vip.Addr) {
-			n.items = append(n.items, item{kindSysctl, ifname, s.name})
+		of := settings
+		if want.Backend {
+			of = backendSettings
 		}
-		if vip.Addr.Is4() && want.Loose {
-			n.items = append(n.items, item{kindSysctl, ifname, looseReturn().name})
+		for _, s := range of(vip.Addr) {
+			n.items = append(n.items, item{kindSysctl, ifname, s.name})
 		}
 		if vip.Addr.Is6() && !now.ownGlobal6(want.VIPs) {
 			n.items = append(n.items, item{kindSysctl, ifname, ownSources().name})

@@ -17,9 +17,9 @@ import (
 // Want is all that this machine is to hold.
 type Want struct {
 	VIPs []lb.VIP
-	// Loose is for machines that answer clients by another way than their packets come: the interfaces
-	// of IPv4 VIPs drop none because of that. A filter that is off stays off.
-	Loose bool
+	// Backend says that directors forward the VIPs' packets to this machine: what they share by a
+	// multicast MAC is not for it, and clients may be answered by another way than their packets come.
+	Backend bool
 }
 
 // A Host is this machine's network configuration as far as it is ours. What it holds is in the

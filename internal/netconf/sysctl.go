@@ -14,7 +14,9 @@ import (
 
 // A setting is a sysctl of an interface that carries VIPs.
 type setting struct {
-	name    string // family and name: ipv4/arp_ignore is net.ipv4.conf.<interface>.arp_ignore
+	// name is family and name: ipv4/arp_ignore is net.ipv4.conf.<interface>.arp_ignore. What is to be
+	// one thing on a node and another on a backend has the value behind it there: ipv4/x=1.
+	name    string
 	value   string
 	atLeast bool // larger values are stricter and stay
 }
@@ -49,8 +51,20 @@ func settings(vip netip.Addr) []setting {
 	return []setting{{"ipv6/drop_unicast_in_l2_multicast", "0", false}}
 }
 
+// backendSettings returns what an interface needs for VIPs that directors forward.
+func backendSettings(vip netip.Addr) []setting {
+	if vip.Is4() {
+		own := settings(vip)[:2] // those of ARP
+		return append(own, looseReturn(), setting{"ipv4/drop_unicast_in_l2_multicast=1", "1", false})
+	}
+	return []setting{{"ipv6/drop_unicast_in_l2_multicast=1", "1", false}}
+}
+
 // setting returns what a sysctl item is to be.
 func (it item) setting() setting {
+	if _, value, given := strings.Cut(it.Name, "="); given {
+		return setting{it.Name, value, false}
+	}
 	known := slices.Concat(settings(netip.IPv4Unspecified()), settings(netip.IPv6Unspecified()))
 	for _, s := range append(known, ownSources(), looseReturn()) {
 		if s.name == it.Name {
@@ -70,7 +84,8 @@ func (s setting) satisfied(value string) bool {
 }
 
 func (it item) sysctlPath() string {
-	family, name, _ := strings.Cut(it.Name, "/")
+	path, _, _ := strings.Cut(it.Name, "=")
+	family, name, _ := strings.Cut(path, "/")
 	return filepath.Join("/proc/sys/net", family, "conf", it.Interface, name)
 }
 

@@ -41,6 +41,16 @@ func (b Backend) Steps() []Step {
 		add("Packets are taken, though the way back may leave by another interface.",
 			Sysctl(b.Interface, "rp_filter", "2"))
 	}
+	var shield []string
+	for _, family := range []struct {
+		name string
+		is   func(netip.Addr) bool
+	}{{"ipv4", (netip.Addr).Is4}, {"ipv6", (netip.Addr).Is6}} {
+		if b.has(family.is) {
+			shield = append(shield, fmt.Sprintf("sysctl -w net/%s/conf/%s/drop_unicast_in_l2_multicast=1", family.name, b.Interface))
+		}
+	}
+	add("What directors share by a multicast MAC is not for this machine: only what they forward is.", shield...)
 	if b.Method == lb.ForwardTunnel {
 		add("Tunnels are taken from directors only.", b.guard()...)
 		add("Tunnels end here; a packet that comes out of one has its way back elsewhere.", b.ends()...)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,8 @@ func TestTheRecipeForDirectRouting(t *testing.T) {
 		"sysctl -w net/ipv4/conf/eth0/arp_ignore=1",
 		"sysctl -w net/ipv4/conf/eth0/arp_announce=2",
 		"sysctl -w net/ipv4/conf/eth0/rp_filter=2",
+		"sysctl -w net/ipv4/conf/eth0/drop_unicast_in_l2_multicast=1",
+		"sysctl -w net/ipv6/conf/eth0/drop_unicast_in_l2_multicast=1",
 		"ip addr replace 192.0.2.80/32 dev lo scope host",
 		"ip addr replace 2001:db8::80/128 dev lo nodad preferred_lft 0",
 	}
@@ -60,7 +63,7 @@ func TestTheRecipeForDirectRouting(t *testing.T) {
 	}
 	only6 := direct()
 	only6.VIPs = []netip.Addr{vip6}
-	if diff := cmp.Diff(want[4:], commands(only6)); diff != "" {
+	if diff := cmp.Diff(slices.Concat(want[4:5], want[6:]), commands(only6)); diff != "" {
 		t.Errorf("IPv6 alone (-want +got):\n%s", diff)
 	}
 }
@@ -70,6 +73,7 @@ func TestTheRecipeForTunnels(t *testing.T) {
 		"sysctl -w net/ipv4/conf/eth0.7/arp_ignore=1",
 		"sysctl -w net/ipv4/conf/eth0.7/arp_announce=2",
 		"sysctl -w net/ipv4/conf/eth0.7/rp_filter=2",
+		"sysctl -w net/ipv4/conf/eth0.7/drop_unicast_in_l2_multicast=1",
 		"nft add table inet lb_backend",
 		"nft flush table inet lb_backend",
 		"nft 'add chain inet lb_backend tunnels { type filter hook prerouting priority raw; }'",
