@@ -97,6 +97,18 @@ type Backend struct {
 	SlowStart time.Duration // in which its weight grows when it came up; 0: at once
 }
 
+// Idle is how long flows of a service that forwards may be silent and are still kept: of TCP, and of
+// anything else; 0 for what it does not have.
+func (s *Service) Idle() (tcp, other time.Duration) {
+	if s.Protocol != lb.ProtocolUDP {
+		tcp = s.FlowIdle
+	}
+	if s.Protocol != lb.ProtocolTCP {
+		other = s.UDPIdle
+	}
+	return tcp, other
+}
+
 // Shutdown is what SIGTERM does to the datapath.
 type Shutdown string
 

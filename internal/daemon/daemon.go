@@ -98,6 +98,9 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 	p.checks = probe.NewRunner(probe.Options{
 		Node: cfg.Node, Log: opts.Log, Dial: p.forwarder.dialler.dial, Report: func(r probe.Report) { p.probed(cfg.Node, r) },
 	})
+	if p.forwarder.recalled, err = path.Recall(); err != nil {
+		return fmt.Errorf("read what services send to: %w", err)
+	}
 	if err := p.use(cfg); err != nil {
 		return err
 	}

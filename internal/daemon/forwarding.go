@@ -9,6 +9,7 @@ import (
 
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -24,13 +25,16 @@ const patience = time.Second
 // A forwarder decides what the services that forward send to. But for its resolver, it belongs to the
 // planner's goroutine.
 type forwarder struct {
+	started time.Time // services count from here
 	ways    *nexthop.Resolver
 	dialler *dialler
 	stirred chan struct{} // a way changed, or a director found out something
 	due     <-chan time.Time
 
+	recalled map[string]datapath.Recalled // what an lbd before this one left, until the first decision
 	services map[string]balanced
-	waiting  map[string]time.Time // services that never had an output, and until when they wait
+	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
+	waiting  map[string]time.Time     // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
 	targets  desired.Targets
 	decided  chan struct{} // is closed once each service has had an output
@@ -46,7 +50,7 @@ type balanced struct {
 
 func newForwarder(log *slog.Logger) *forwarder {
 	f := &forwarder{
-		stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
+		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
 	}
 	f.ways = nexthop.New(log, f.stir)
@@ -68,13 +72,27 @@ func (f *forwarder) use(cfg *config.Config) {
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
 		if known := f.services[s.Name]; s.Forward != lb.ForwardLocal && (known.Service == nil || known.protocol != s.Protocol) {
-			f.services[s.Name], f.waiting[s.Name] = balanced{balance.New(), s.Protocol}, time.Now().Add(patience)
+			f.services[s.Name], f.waiting[s.Name] = balanced{f.begin(s), s.Protocol}, time.Now().Add(patience)
 		}
 	}
 	f.stale = true
 	f.resolve(cfg)
 	f.dialler.use(cfg)
 }
+
+// begin makes a service that goes on where an lbd before this one left it, if it was the same.
+func (f *forwarder) begin(s *config.Service) *balance.Service {
+	service := balance.New()
+	left, ok := f.recalled[s.Name]
+	rules := balance.Rules{TCPIdle: left.TCPIdle, UDPIdle: left.UDPIdle}
+	if now := rulesOf(s); ok && (rules.TCPIdle == 0) == (now.TCPIdle == 0) && (rules.UDPIdle == 0) == (now.UDPIdle == 0) {
+		service.Restore(f.now(), rules, left.Backends, left.Choice)
+	}
+	return service
+}
+
+// now is the time by the clock of services.
+func (f *forwarder) now() time.Duration { return time.Since(f.started) }
 
 // settle forgets what a configuration that is applied does not have.
 func (f *forwarder) settle(cfg *config.Config) {
@@ -88,6 +106,7 @@ func (f *forwarder) settle(cfg *config.Config) {
 			delete(f.waiting, name)
 			delete(f.outputs, name)
 			delete(f.targets, name)
+			delete(f.seen, name)
 		}
 	}
 }
@@ -139,7 +158,7 @@ func (p *planner) forward() {
 		return
 	}
 	now := time.Now()
-	f.stale, f.due = false, nil
+	f.stale, f.due, f.recalled = false, nil, nil
 	ways, admins := f.ways.Ways(), p.backendAdmins()
 	votes := p.verdicts(ways)
 	next := time.Duration(0)
@@ -154,16 +173,16 @@ func (p *planner) forward() {
 			continue
 		}
 		delete(f.waiting, s.Name)
-		output := service.Update(now.Sub(p.started), balance.Input{
-			Rules: rulesOf(s), Backends: backendsOf(s, ways, admins, votes), Applied: f.applied,
+		output := service.Update(now.Sub(f.started), balance.Input{
+			Rules: rulesOf(s), Backends: backendsOf(s, ways, admins, votes), Applied: f.applied, Seen: f.seen[s.Name],
 		})
 		if output.Next > 0 {
-			next = sooner(next, output.Next-now.Sub(p.started))
+			next = sooner(next, output.Next-now.Sub(f.started))
 		}
 		p.backendsChanged(s.Name, f.outputs[s.Name].Places, output.Places)
 		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways)
 	}
-	f.applied = false
+	f.applied, f.seen = false, nil
 	f.resolve(p.cfg)
 	if next > 0 {
 		f.due = time.After(next)
@@ -171,6 +190,47 @@ func (p *planner) forward() {
 	if len(f.waiting) == 0 && !f.ready() {
 		close(f.decided)
 	}
+}
+
+// seeFlows looks at the flows that the datapath remembers, if a service waits for some to end, and says
+// whether there is something to decide.
+func (p *planner) seeFlows() bool {
+	f := p.forwarder
+	waits := false
+	for _, output := range f.outputs {
+		waits = waits || output.Moving > 0 || slices.ContainsFunc(output.Places, func(place balance.Place) bool {
+			return place.State == balance.StateRemoved
+		})
+	}
+	if !waits || !f.applied {
+		return false
+	}
+	began := f.now()
+	exceptions, err := p.path.Exceptions()
+	if err != nil {
+		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", err)
+		return false
+	}
+	f.seen = seenOf(began, f.outputs, exceptions)
+	return true
+}
+
+// seenOf sorts flows by their services.
+func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions []datapath.Exception) map[string]*balance.Seen {
+	all := make(map[string]*balance.Seen, len(outputs))
+	for name, output := range outputs {
+		all[name] = &balance.Seen{Began: began, Slots: make([]bool, lb.Slots), Flows: make([]int, len(output.Places))}
+	}
+	for i := range exceptions {
+		e := &exceptions[i]
+		seen := all[e.Service]
+		if seen == nil || e.Backend >= len(seen.Flows) {
+			continue
+		}
+		seen.Flows[e.Backend]++
+		seen.Slots[e.Slot] = seen.Slots[e.Slot] || !e.Current
+	}
+	return all
 }
 
 func sooner(a, b time.Duration) time.Duration {
@@ -204,12 +264,7 @@ func serversOf(s *config.Service) []*config.Backend {
 
 func rulesOf(s *config.Service) balance.Rules {
 	rules := balance.Rules{MinBackends: s.MinBackends}
-	if s.Protocol != lb.ProtocolUDP {
-		rules.TCPIdle = s.FlowIdle
-	}
-	if s.Protocol != lb.ProtocolTCP {
-		rules.UDPIdle = s.UDPIdle
-	}
+	rules.TCPIdle, rules.UDPIdle = s.Idle()
 	return rules
 }
 

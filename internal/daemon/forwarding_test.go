@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
+	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -149,6 +151,56 @@ func TestNothingIsDecidedBeforeTheWaysWereAskedFor(t *testing.T) {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
 	})
+}
+
+func TestAServiceGoesOnWhereAnLbdBeforeLeftIt(t *testing.T) {
+	cfg := &config.Config{Services: []config.Service{{
+		Name: "web", Forward: lb.ForwardDR, Protocol: lb.ProtocolTCP, FlowIdle: time.Hour,
+		Backends: []config.Backend{{Name: "b", Address: netip.MustParseAddr("192.0.2.22"), Weight: 100}},
+	}}}
+	left := datapath.Recalled{
+		TCPIdle: time.Hour, Backends: []lb.Backend{{}, {Addr: netip.MustParseAddr("192.0.2.21")}, {Addr: netip.MustParseAddr("192.0.2.22")}},
+		Choice: &lb.Choice{Current: slices.Repeat([]int16{2}, lb.Slots), Previous: slices.Repeat([]int16{1}, lb.Slots), Marks: slices.Repeat([]lb.SlotMark{lb.SlotMoving}, lb.Slots)},
+	}
+	for _, test := range []struct {
+		protocol lb.Protocol
+		names    []string
+		moving   int
+	}{
+		{lb.ProtocolTCP, []string{"", "192.0.2.21", "b"}, lb.Slots},
+		{lb.ProtocolUDP, []string{"b"}, 0}, // it has other flows
+	} {
+		cfg.Services[0].Protocol = test.protocol
+		f := newForwarder(slog.New(slog.DiscardHandler))
+		f.recalled = map[string]datapath.Recalled{"web": left}
+		f.use(cfg)
+		up := balance.Backend{Name: "b", Addr: netip.MustParseAddr("192.0.2.22"), Weight: 100, Reachable: true, Healthy: true}
+		output := f.services["web"].Update(time.Second, balance.Input{Rules: rulesOf(&cfg.Services[0]), Backends: []balance.Backend{up}, Applied: true})
+		var names []string
+		for _, place := range output.Places {
+			names = append(names, place.Name)
+		}
+		if diff := cmp.Diff(test.names, names); diff != "" || output.Moving != test.moving {
+			t.Errorf("%s: %d slots are in transition, want %d; places (-want +got):\n%s", test.protocol, output.Moving, test.moving, diff)
+		}
+	}
+}
+
+func TestFlowsAreSeenByTheirService(t *testing.T) {
+	outputs := map[string]balance.Output{"web": {Places: make([]balance.Place, 2)}, "mail": {}}
+	got := seenOf(7, outputs, []datapath.Exception{
+		{Service: "web", Slot: 3, Backend: 1},
+		{Service: "web", Slot: 3, Backend: 0, Current: true},
+		{Service: "web", Slot: 4, Backend: 0, Current: true},
+		{Service: "web", Slot: 5, Backend: 2}, // it is as new as a place that was not there yet
+		{Service: "gone", Slot: 6},
+	})
+	web := &balance.Seen{Began: 7, Slots: make([]bool, lb.Slots), Flows: []int{2, 1}}
+	web.Slots[3] = true
+	want := map[string]*balance.Seen{"web": web, "mail": {Began: 7, Slots: make([]bool, lb.Slots), Flows: []int{}}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestAServiceThatIsGoneIsForgottenOnceThatIsApplied(t *testing.T) {

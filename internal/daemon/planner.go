@@ -23,6 +23,7 @@ import (
 
 const (
 	quiet      = 20 * time.Millisecond // of events before acting: links change in bursts
+	flowsEvery = 10 * time.Second      // between looks at the flows of slots in transition
 	pruneEvery = 10 * time.Second      // between looks at what others changed
 	retryFirst = 250 * time.Millisecond
 	retryLast  = 10 * time.Second
@@ -120,6 +121,8 @@ func (p *planner) probed(node string, r probe.Report) {
 func (p *planner) run(ctx context.Context) error {
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
+	flows := time.NewTicker(flowsEvery)
+	defer flows.Stop()
 	claims := time.NewTicker(claimsEvery)
 	defer claims.Stop()
 	retry := retryFirst
@@ -146,6 +149,10 @@ func (p *planner) run(ctx context.Context) error {
 			again = p.forwarder.rethink(again)
 		case <-p.forwarder.due:
 			again = p.forwarder.rethink(again)
+		case <-flows.C:
+			if p.seeFlows() {
+				again = p.forwarder.rethink(again)
+			}
 		case <-claims.C:
 			p.lookForClaims()
 		case <-prune.C:

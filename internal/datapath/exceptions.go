@@ -27,8 +27,6 @@ type Exception struct {
 // Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
 // longer than they may be, or are at a backend that there is no way to.
 func (d *Datapath) Exceptions() ([]Exception, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.maps == nil {
 		return nil, nil
 	}

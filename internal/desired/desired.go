@@ -131,10 +131,14 @@ func services(state *lb.State, cfg *config.Config, targets Targets) error {
 			if !ok {
 				return fmt.Errorf("service %s: %s is no VIP", s.Name, addr)
 			}
-			state.Services = append(state.Services, lb.Service{
+			service := lb.Service{
 				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
 				Encap: s.Encap, Scheduler: s.Scheduler, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice,
-			})
+			}
+			if s.Forward != lb.ForwardLocal {
+				service.TCPIdle, service.UDPIdle = s.Idle()
+			}
+			state.Services = append(state.Services, service)
 		}
 	}
 	slices.SortStableFunc(state.Services, func(a, b lb.Service) int {

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -50,7 +51,8 @@ func TestAServiceGetsItsTargetAtEachOfItsVIPs(t *testing.T) {
 			got.Table = 0
 			want := lb.Service{
 				Name: "web", VIP: vip, Protocol: lb.ProtocolTCP, Ports: []lb.PortRange{{First: 80, Last: 80}}, Hash: lb.HashSourcePort,
-				Forward: lb.ForwardTunnel, Encap: lb.EncapGUE, MSS: 1380, Backends: target.Backends, Choice: target.Choice,
+				Forward: lb.ForwardTunnel, Encap: lb.EncapGUE, MSS: 1380, TCPIdle: 15 * time.Minute,
+				Backends: target.Backends, Choice: target.Choice,
 			}
 			if diff := cmp.Diff(want, got, whole()...); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
