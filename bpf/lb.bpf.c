@@ -15,6 +15,7 @@
 #include "include/forward.h"
 #include "include/fragment.h"
 #include "include/guard.h"
+#include "include/held.h"
 #include "include/icmp.h"
 #include "include/lease.h"
 #include "include/local.h"
@@ -62,6 +63,7 @@ ALWAYS_INLINE enum question parse_icmp(struct xdp_md *ctx, struct cursor *cur,
 		traced.flags |= TRACE_ICMP_ERROR;
 	if (!quoted_flow(ctx, cur, pkt, flow))
 		return ASK_NOBODY;
+	flow->icmp = (void *)icmp - (void *)(long)ctx->data;
 	return flow->protocol == pkt->protocol ? ASK_ECHO_ERROR : ASK_ERROR;
 }
 
@@ -201,6 +203,7 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 			.l3 = l3 - (void *)eth,
 			.l4 = flow.l4,
 			.mss = flow.mss,
+			.icmp = flow.icmp,
 			.is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4,
 			.protocol = flow.protocol,
 		};
@@ -228,7 +231,22 @@ __attribute__((noinline)) int long_way(struct xdp_md *ctx)
 		traced.reason = reason;
 		traced.scope = scope;
 	}
-	return scope << 8 | reason;
+	return (scope << 8 | (reason & 0xff)) | (reason & TO_TRANSLATE);
+}
+
+/* What the long way leaves: translations, and what is for no VIP but may be a NAT backend's reply.
+ */
+ALWAYS_INLINE int finish_long(struct xdp_md *ctx, int outcome)
+{
+	outcome = translate_way(ctx, outcome);
+	if ((outcome & 0xff) != REASON_NOT_VIP || !reverse_kinds())
+		return outcome;
+	outcome = reverse_any(ctx);
+	if (tracing) {
+		traced.reason = outcome;
+		traced.scope = outcome >> 8;
+	}
+	return outcome;
 }
 
 SEC("xdp.frags")
@@ -241,11 +259,13 @@ int lb_xdp(struct xdp_md *ctx)
 	if (UNLIKELY(reason >= UNCOMMON)) {
 		int outcome = reason == APART ? forward_way(ctx) : reason;
 
+		if (reason == NO_VIP)
+			outcome = reverse_way(ctx);
 		if ((outcome & 0xff) == UNSETTLED)
 			outcome = moving_way(ctx);
 		/* what is served may change between two looks */
 		if ((outcome & 0xff) >= UNCOMMON)
-			outcome = long_way(ctx);
+			outcome = finish_long(ctx, long_way(ctx));
 		scope = outcome >> 8 & 0xffff;
 		reason = outcome & 0xff;
 		if (directory.sample && worth_sampling(reason))
@@ -274,7 +294,7 @@ int lb_lease(struct xdp_md *ctx)
 SEC("xdp.frags")
 int lb_trace(struct xdp_md *ctx)
 {
-	return verdict_of(long_way(ctx) & 0xff);
+	return verdict_of(finish_long(ctx, long_way(ctx)) & 0xff);
 }
 
 /*
@@ -289,7 +309,9 @@ int lb_ingress(struct __sk_buff *skb)
 	struct interface *interface;
 	struct eth *eth = data;
 
-	if (skb->pkt_type == 0 /* PACKET_HOST */ || (void *)(eth + 1) > end || eth->dst[0] & 1)
+	if (skb->pkt_type == 0 /* PACKET_HOST */)
+		return reverse_kinds() ? send_held(skb) : TC_NEXT;
+	if ((void *)(eth + 1) > end || eth->dst[0] & 1)
 		return TC_NEXT;
 	interface = bpf_map_lookup_elem(&interfaces, &ifindex);
 	if (interface && same_mac(eth->dst, interface->mac))

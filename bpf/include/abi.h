@@ -22,6 +22,7 @@ enum limits {
 	GLIMPSES = 262144, /* of flows of slots in transition; a power of two */
 	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
+	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
 };
 
 /*
@@ -36,6 +37,7 @@ enum reason {
 	REASON_UNPARSED, /* a header is cut short or wrong: the stack knows best what to do */
 	REASON_OTHER_HOST, /* for a VIP, but sent to another machine's link-layer address */
 	REASON_OTHER_INTERFACE, /* for a VIP that is announced on another interface */
+	REASON_REPLY_HELD, /* of a NAT backend, at its last hop or too big: the stack tells it so */
 	/* XDP_PASS, the destination MAC rewritten to our own */
 	REASON_ACCEPTED, /* the flow's bucket is ours */
 	REASON_DIRECT, /* sent to our own MAC: nobody else has it */
@@ -70,6 +72,7 @@ enum reason {
 	REASON_NO_WAY, /* the next hop of its backend is not known */
 	REASON_EXPIRED, /* its TTL or hop limit ends here */
 	REASON_TOO_BIG, /* for the tunnel */
+	REASON_NOT_TRANSLATED, /* NAT: a header is cut off before its checksum */
 	/* XDP_TX */
 	REASON_ARP_ANSWERED,
 	REASON_ND_ANSWERED,
@@ -78,8 +81,10 @@ enum reason {
 	REASON_DELEGATED, /* sent on to the node that is to have the bucket */
 	REASON_HANDED_ON, /* it came to this node alone: handed to all, because it is another's */
 	REASON_FORWARDED, /* to a backend, by the interface that it came in by */
+	REASON_REPLIED, /* a NAT backend's reply, from its VIP to the client */
 	/* XDP_REDIRECT */
 	REASON_REDIRECTED, /* to a backend, by another interface */
+	REASON_REPLY_REDIRECTED, /* as REPLIED, by another interface */
 	/* the egress guard */
 	REASON_ARP_MASKED, /* our request would have taught our MAC for a VIP: sender cleared */
 	REASON_ARP_SUPPRESSED, /* an announcement or reply of the stack for a VIP */
@@ -237,7 +242,7 @@ struct directory {
 	__u64 hash_keys[2 * HASH_KEYS];
 	__u64 lease; /* CLOCK_MONOTONIC at which it ends; 0: none is needed; 1: it ended */
 	__u32 sample; /* one of so many drops goes to the ring buffer; 0: none */
-	__u32 pad;
+	__u32 reverse; /* enum reverse_kinds */
 	__u64 answers; /* a coarse second << 32 | ICMP errors sent in it */
 	__u64 peers[2 * PEER_SLOTS]; /* MACs of other nodes, the first byte lowest; 0: none */
 	struct vip vips[2 * VIP_SLOTS];
@@ -273,6 +278,46 @@ struct interface {
 	__u8 pad[2];
 };
 
+/* What there is in the map "reverse". */
+enum reverse_kinds {
+	REVERSE_PORTS = 1, /* backends by their ports */
+	REVERSE_ALL = 2, /* and by port 0, with all of their ports */
+};
+
+/* Where the replies of a NAT service come from. */
+struct reverse_key {
+	__u64 addr_hi; /* of the backend */
+	__u64 addr_lo;
+	__u16 port;
+	__u8 protocol;
+	__u8 pad[5];
+};
+
+/* As what they leave. */
+struct reverse {
+	__u64 vip_hi;
+	__u64 vip_lo;
+	__u32 ifindex; /* of the interface towards the backend */
+	__u16 port; /* 0: the backend's own */
+	__u16 scope;
+	__u8 own_mac[6]; /* of that interface */
+	__u8 pad[2];
+};
+
+/* What is to become of one end of a packet's flow, and where its headers are. */
+struct translation {
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u32 l3;
+	__u32 l4; /* 0: none, as in a later fragment */
+	__u16 port; /* 0: it stays */
+	__u8 protocol;
+	__u8 is_ipv4;
+	__u8 end; /* the source 0, the destination 1 */
+	__u8 is_error; /* an ICMP error: the flow is that of the quoted packet, turned round */
+	__u8 pad[2];
+};
+
 /* Which datagram a fragment belongs to. IPv4's 16-bit identification is in the low half. */
 struct fragment_key {
 	__u64 src_hi;
@@ -288,6 +333,7 @@ enum fragment_outcome {
 	FRAGMENT_ACCEPTED,
 	FRAGMENT_DELEGATED,
 	FRAGMENT_FORWARDED,
+	FRAGMENT_REPLIED,
 };
 
 /* What became of the first fragment. */
@@ -295,8 +341,8 @@ struct fragment {
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
 	__u16 scope;
 	__u8 outcome; /* enum fragment_outcome */
-	__u8 pad;
-	__u32 target; /* the node it was sent on to, or the number of the backend */
+	__u8 protocol; /* FRAGMENT_REPLIED: of the reply */
+	__u32 target; /* the node it was sent on to, the number of the backend, or its port */
 };
 
 /* What lb_lease is asked, as the bytes of the packet of a test run. */
@@ -406,5 +452,6 @@ _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
 _Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
+_Static_assert(sizeof(struct reverse_key) == 24, "no holes in a key");
 _Static_assert(sizeof(struct noted_flow) == 32, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

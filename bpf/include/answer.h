@@ -18,7 +18,8 @@ struct sending {
 	__u8 is_ipv4;
 	__u8 protocol; /* of l4 */
 	__u8 own_mac[6]; /* of the interface that the packet came in by */
-	__u8 pad[6];
+	__u16 icmp; /* offset of the ICMP header where an error is about the flow, else 0 */
+	__u8 pad[4];
 };
 
 #define MAX_L3 (sizeof(struct eth) + MAX_VLANS * sizeof(struct vlan))

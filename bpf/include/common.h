@@ -12,12 +12,15 @@
 #include "forward.h"
 #include "lease.h"
 #include "local.h"
+#include "reverse.h"
 
 /* Not decided here: the long way, or for a packet that is common but for its bucket, moving_way,
  * or but for its VIP, forward_way. */
 #define UNCOMMON REASON_COUNT
 #define UNSETTLED (REASON_COUNT + 1)
 #define APART (REASON_COUNT + 2)
+/* For no VIP, and there are backends whose replies we translate. */
+#define NO_VIP (REASON_COUNT + 3)
 
 /* The service in the first slot for a flow, or NULL: another slot may hold it, or a wider one. */
 ALWAYS_INLINE struct service *common_service(__u64 published, const struct vip *vip, __u8 protocol,
@@ -95,7 +98,7 @@ ALWAYS_INLINE enum reason find_common(struct xdp_md *ctx, const struct eth *eth,
 	struct service *service;
 
 	if (!vip->scope)
-		return REASON_NOT_VIP;
+		return reverse_kinds() ? NO_VIP : REASON_NOT_VIP;
 	if (vip->addr_lo != dst_lo || vip->addr_hi != dst_hi)
 		return UNCOMMON;
 	if (way == WAY_SHORT && vip->flags & VIP_APART)
@@ -172,7 +175,7 @@ ALWAYS_INLINE enum reason resting_flow(const struct xdp_md *ctx, struct eth *eth
 
 /* To the backend of its slot, if it is one at rest and nothing else is special. */
 ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, struct ipv4 *v4,
-				       struct ipv6 *v6, const struct ports *ports,
+				       struct ipv6 *v6, struct ports *ports,
 				       const struct common *found)
 {
 	const struct service *service = found->service;
@@ -180,6 +183,7 @@ ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, stru
 	enum hot_layout state;
 	struct inner inner = {};
 	__u32 choice, key;
+	__sum16 *sum = NULL;
 
 	/* what is local goes as any other, but that its frames may come to our own MAC */
 	if (service->forward == FORWARD_LOCAL)
@@ -208,14 +212,22 @@ ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, stru
 			v6 ? sizeof(*v6) + bpf_ntohs(v6->payload_length) : bpf_ntohs(v4->length);
 		if (inner.length + tunnel_headers(backend) > backend->mtu)
 			return UNCOMMON;
-	} else if (backend->method != FORWARD_DR) {
-		return UNCOMMON;
+	} else if (backend->method == FORWARD_NAT) {
+		sum = transport_sum(ports, found->protocol, (void *)(long)ctx->data_end);
+		if (!sum)
+			return UNCOMMON;
+		if (v6)
+			translate6(v6, ports, sum, END_DESTINATION, backend->addr_hi,
+				   backend->addr_lo, backend->port);
+		else
+			translate4(v4, ports, sum, END_DESTINATION, backend->addr_lo,
+				   backend->port);
 	}
 	if (v6)
 		v6->hop_limit--;
 	else
 		decrement_ttl(v4);
-	if (backend->method == FORWARD_DR) {
+	if (backend->method != FORWARD_TUNNEL) {
 		copy_mac(eth->dst, backend->mac);
 		copy_mac(eth->src, backend->own_mac);
 	} else if (encapsulate(ctx, backend, sizeof(*eth), &inner)) {
@@ -226,7 +238,7 @@ ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, stru
 
 /* The packet behind eth, whose fixed IP header and ports were checked. */
 ALWAYS_INLINE enum reason common_flow(struct xdp_md *ctx, struct eth *eth, struct ipv4 *v4,
-				      struct ipv6 *v6, const struct ports *ports, __u32 *scope,
+				      struct ipv6 *v6, struct ports *ports, __u32 *scope,
 				      enum way way)
 {
 	struct common found = {};

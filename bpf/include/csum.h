@@ -31,3 +31,36 @@ ALWAYS_INLINE void decrement_ttl(struct ipv4 *ip)
 	ip->checksum = sum + (sum >= 0xffff);
 	ip->ttl--;
 }
+
+/* What words that are replaced add to a sum; several changes add up. */
+ALWAYS_INLINE __u64 change16(__u16 from, __u16 to)
+{
+	return (__u64)(__u16)~from + to;
+}
+
+ALWAYS_INLINE __u64 change32(__u32 from, __u32 to)
+{
+	return (__u64)(__u32)~from + to;
+}
+
+ALWAYS_INLINE __u64 change64(__u64 from, __u64 to)
+{
+	return change32(from, to) + change32(from >> 32, to >> 32);
+}
+
+/* A checksum after changes of what it covers: never 0xffff, which no sender writes but UDP. */
+ALWAYS_INLINE __sum16 changed_by(__sum16 checksum, __u64 change)
+{
+	return fold((__u16)~checksum + change);
+}
+
+/* The same for UDP, where 0 says that there is none, and 0xffff stands for 0. */
+ALWAYS_INLINE __sum16 changed_udp(__sum16 checksum, __u64 change)
+{
+	__sum16 now;
+
+	if (!checksum)
+		return 0;
+	now = changed_by(checksum, change);
+	return now ? now : 0xffff;
+}

@@ -8,6 +8,7 @@
 
 #include "decide.h"
 #include "encap.h"
+#include "nat.h"
 #include "exceptions.h"
 
 /* The slot of a flow, from other bits of its hash than the bucket. */
@@ -135,6 +136,56 @@ __attribute__((noinline)) int clamp_mss(struct xdp_md *ctx, __u32 l4, __u32 mss)
 	return 0;
 }
 
+/*
+ * What translate_way is to do when the stack of the long way is free again: in the outcome's bit,
+ * and in memory of the processor's own.
+ */
+#define TO_TRANSLATE (1 << 24)
+
+/* Whether all is there that a turn to a NAT backend changes. */
+ALWAYS_INLINE int is_translatable(struct xdp_md *ctx, const struct sending *sending)
+{
+	__u32 sum = sum_offset(sending->protocol);
+
+	return !sending->l4 || !sum ||
+	       sending->l4 + sum + sizeof(__sum16) <=
+		       packet_limit(ctx, sending->l3, sending->is_ipv4);
+}
+
+/* Leaves the turn to the backend of a packet of the flow, or of an error about it. */
+ALWAYS_INLINE int leave_translation(const struct sending *sending, const struct backend *backend)
+{
+	__u32 first = 0;
+	struct translation *to = bpf_map_lookup_elem(&translations, &first);
+
+	if (!to)
+		return -1;
+	to->addr_hi = backend->addr_hi;
+	to->addr_lo = backend->addr_lo;
+	to->l3 = sending->l3;
+	to->l4 = sending->icmp ? sending->icmp : sending->l4;
+	to->port = backend->port;
+	to->is_ipv4 = sending->is_ipv4;
+	to->end = END_DESTINATION;
+	to->is_error = !!sending->icmp;
+	to->protocol = !sending->icmp ? sending->protocol : to->is_ipv4 ? PROTO_ICMP : PROTO_ICMPV6;
+	return 0;
+}
+
+/* The outcome of the long way, where a NAT backend's packet has its headers still to be turned. */
+ALWAYS_INLINE int translate_way(struct xdp_md *ctx, int outcome)
+{
+	__u32 first = 0;
+	struct translation *to;
+
+	if (!(outcome & TO_TRANSLATE))
+		return outcome;
+	to = bpf_map_lookup_elem(&translations, &first);
+	if (!to || translate_any(ctx, to))
+		return (outcome & 0xffff00) | REASON_NOT_TRANSLATED;
+	return outcome & 0xffffff;
+}
+
 /* By which interface a frame leaves that is finished. */
 ALWAYS_INLINE enum reason leave(const struct xdp_md *ctx, const struct backend *backend)
 {
@@ -188,6 +239,8 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 	}
 	if (hops <= 1)
 		return answer_expired(ctx, sending);
+	if (backend->method == FORWARD_NAT && !is_translatable(ctx, sending))
+		return REASON_NOT_TRANSLATED;
 	if (backend->method == FORWARD_TUNNEL)
 		headers = tunnel_headers(backend);
 	if (headers && inner.length + headers > backend->mtu)
@@ -202,5 +255,8 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 		clamp_mss(ctx, sending->l4, sending->mss);
 	if (headers && encapsulate(ctx, backend, l3, &inner))
 		return REASON_TOO_BIG;
+	if (backend->method == FORWARD_NAT)
+		return leave_translation(sending, backend) ? REASON_NO_WAY
+							   : TO_TRANSLATE | leave(ctx, backend);
 	return leave(ctx, backend);
 }

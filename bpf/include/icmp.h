@@ -24,7 +24,8 @@ struct quote {
 	__u8 protocol;
 	__u16 src_port;
 	__u16 dst_port;
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 l4; /* offset of its transport header */
 	__u64 vip_hi; /* who sent the quoted packet */
 	__u64 vip_lo;
 	__u64 src_hi;
@@ -72,6 +73,7 @@ __attribute__((noinline)) int read_quote(struct xdp_md *ctx, struct quote *quote
 	quote->src_hi = inner.dst_hi;
 	quote->src_lo = inner.dst_lo;
 	quote->protocol = inner.protocol;
+	quote->l4 = chain.offset;
 	if (inner.protocol != PROTO_TCP && inner.protocol != PROTO_UDP)
 		return 0;
 	if (bpf_xdp_load_bytes(ctx, chain.offset, &ports, sizeof(ports)))

@@ -24,6 +24,7 @@ const struct {
 	enum encap encap;
 	enum slot_layout slot_layout;
 	enum slot_flags slot_flags;
+	enum reverse_kinds reverse_kinds;
 	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
 	enum lease_answer lease_answer;
@@ -71,6 +72,23 @@ struct {
 	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_MMAPABLE);
 } backends SEC(".maps");
+
+/* A processor's own: what is left to do with its packet. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct translation);
+	__uint(max_entries, 1);
+} translations SEC(".maps");
+
+/* Whose the replies of backends are: written by lbd, as many as are in use. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct reverse_key);
+	__type(value, struct reverse);
+	__uint(max_entries, REVERSE_ENTRIES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} reverse SEC(".maps");
 
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {

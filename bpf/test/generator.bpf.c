@@ -10,6 +10,10 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 
 volatile const __u32 flows; /* distinct sources, a power of two, at most 2^20 */
 volatile const __u32 length; /* of the frame; one that was put into another is longer */
+volatile const __u8 replies; /* the destination is what changes, not the source */
+volatile const __be32 fixed4; /* address and port of the other end, for a program that translates */
+volatile const __be64 fixed6[2];
+volatile const __be16 fixed_port;
 volatile const __u8 destination[6]; /* MAC of every frame; an accepted frame's was rewritten */
 
 struct {
@@ -30,7 +34,8 @@ ALWAYS_INLINE __u32 next_flow(struct eth *eth, struct transport *transport)
 	__u32 flow = (transport->sequence + 1) & (flows - 1);
 
 	transport->sequence = flow;
-	transport->ports.src = (flow * 40503) | 4;
+	*(replies ? &transport->ports.dst : &transport->ports.src) = (flow * 40503) | 4;
+	*(replies ? &transport->ports.src : &transport->ports.dst) = fixed_port;
 	*(__u16 *)eth->dst = *(const volatile __u16 *)destination;
 	*(__u16 *)(eth->dst + 2) = *(const volatile __u16 *)(destination + 2);
 	*(__u16 *)(eth->dst + 4) = *(const volatile __u16 *)(destination + 4);
@@ -61,7 +66,8 @@ int generate4(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	eth->type = bpf_htons(ETHERTYPE_IPV4);
 	ip->ttl = 64;
-	ip->src = bpf_htonl(0x0a000000 | next_flow(eth, transport));
+	*(replies ? &ip->dst : &ip->src) = bpf_htonl(0x0a000000 | next_flow(eth, transport));
+	*(replies ? &ip->src : &ip->dst) = fixed4;
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;
 }
@@ -70,6 +76,7 @@ SEC("xdp.frags")
 int generate6(struct xdp_md *ctx)
 {
 	struct transport *transport;
+	__be64 *changing, *fixed;
 	struct ipv6 *ip;
 	struct eth *eth;
 
@@ -82,7 +89,11 @@ int generate6(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	eth->type = bpf_htons(ETHERTYPE_IPV6);
 	ip->hop_limit = 64;
-	ip->src[1] = bpf_cpu_to_be64(next_flow(eth, transport));
+	changing = replies ? ip->dst : ip->src;
+	changing[1] = bpf_cpu_to_be64(next_flow(eth, transport));
+	fixed = replies ? ip->src : ip->dst;
+	fixed[0] = fixed6[0];
+	fixed[1] = fixed6[1];
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;
 }

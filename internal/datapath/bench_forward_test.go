@@ -72,6 +72,9 @@ func forwardInstance(b *testing.B, announce lb.Announce, forward lb.Forward, enc
 		choice.Current[slot] = int16(slot * 7919 % len(backends))
 	}
 	for _, addr := range []string{"192.0.2.80", "2001:db8::80"} {
+		if forward == lb.ForwardNAT {
+			backends = natBackends(netip.MustParseAddr(addr), backends)
+		}
 		want.Services = append(want.Services, lb.Service{
 			Name: "web", VIP: len(want.VIPs), Protocol: lb.ProtocolTCP,
 			Ports: []lb.PortRange{{First: 80, Last: 80}}, Hash: lb.HashSourcePort,

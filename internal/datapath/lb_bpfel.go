@@ -61,7 +61,7 @@ type lbDirectory struct {
 	HashKeys [12]uint64
 	Lease    uint64
 	Sample   uint32
-	Pad      uint32
+	Reverse  uint32
 	Answers  uint64
 	Peers    [512]uint64
 	Vips     [8192]struct {
@@ -117,12 +117,12 @@ const (
 )
 
 type lbFragment struct {
-	_       structs.HostLayout
-	SeenNs  uint64
-	Scope   uint16
-	Outcome uint8
-	Pad     uint8
-	Target  uint32
+	_        structs.HostLayout
+	SeenNs   uint64
+	Scope    uint16
+	Outcome  uint8
+	Protocol uint8
+	Target   uint32
 }
 
 type lbFragmentKey struct {
@@ -196,6 +196,7 @@ const (
 	lbLimitsGLIMPSES         lbLimits = 262144
 	lbLimitsOPENING_SECONDS  lbLimits = 60
 	lbLimitsANSWERS          lbLimits = 1000
+	lbLimitsREVERSE_ENTRIES  lbLimits = 65536
 )
 
 type lbMethod uint32
@@ -246,57 +247,88 @@ const (
 	lbReasonREASON_UNPARSED           lbReason = 2
 	lbReasonREASON_OTHER_HOST         lbReason = 3
 	lbReasonREASON_OTHER_INTERFACE    lbReason = 4
-	lbReasonREASON_ACCEPTED           lbReason = 5
-	lbReasonREASON_DIRECT             lbReason = 6
-	lbReasonREASON_ECHO_ACCEPTED      lbReason = 7
-	lbReasonREASON_UNNAMED_ACCEPTED   lbReason = 8
-	lbReasonREASON_ERROR_ACCEPTED     lbReason = 9
-	lbReasonREASON_ERROR_UNKNOWN      lbReason = 10
-	lbReasonREASON_FRAGMENT_ACCEPTED  lbReason = 11
-	lbReasonREASON_FRAGMENT_UNKNOWN   lbReason = 12
-	lbReasonREASON_SOCKET_ACCEPTED    lbReason = 13
-	lbReasonREASON_COOKIE_ACCEPTED    lbReason = 14
-	lbReasonREASON_UDP_KEPT           lbReason = 15
-	lbReasonREASON_NOT_OWNER          lbReason = 16
-	lbReasonREASON_NO_OWNER           lbReason = 17
-	lbReasonREASON_ECHO_NOT_OWNER     lbReason = 18
-	lbReasonREASON_UNNAMED_NOT_OWNER  lbReason = 19
-	lbReasonREASON_UNNAMED_DROPPED    lbReason = 20
-	lbReasonREASON_ERROR_NOT_OWNER    lbReason = 21
-	lbReasonREASON_FRAGMENT_NOT_OWNER lbReason = 22
-	lbReasonREASON_ARP_NOT_OWNER      lbReason = 23
-	lbReasonREASON_ARP_CONFLICT       lbReason = 24
-	lbReasonREASON_ND_NOT_OWNER       lbReason = 25
-	lbReasonREASON_ND_MALFORMED       lbReason = 26
-	lbReasonREASON_ND_CONFLICT        lbReason = 27
-	lbReasonREASON_UNKNOWN_FLOW       lbReason = 28
-	lbReasonREASON_UDP_AWAY           lbReason = 29
-	lbReasonREASON_LAPSED             lbReason = 30
-	lbReasonREASON_NOT_ANNOUNCED      lbReason = 31
-	lbReasonREASON_NO_BACKEND         lbReason = 32
-	lbReasonREASON_NO_WAY             lbReason = 33
-	lbReasonREASON_EXPIRED            lbReason = 34
-	lbReasonREASON_TOO_BIG            lbReason = 35
-	lbReasonREASON_ARP_ANSWERED       lbReason = 36
-	lbReasonREASON_ND_ANSWERED        lbReason = 37
-	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 38
-	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 39
-	lbReasonREASON_DELEGATED          lbReason = 40
-	lbReasonREASON_HANDED_ON          lbReason = 41
-	lbReasonREASON_FORWARDED          lbReason = 42
-	lbReasonREASON_REDIRECTED         lbReason = 43
-	lbReasonREASON_ARP_MASKED         lbReason = 44
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 45
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 46
-	lbReasonREASON_SHARED_SOURCE      lbReason = 47
-	lbReasonREASON_COUNT              lbReason = 48
-	lbReasonREASON_FIRST_ACCEPT       lbReason = 5
-	lbReasonREASON_FIRST_DROP         lbReason = 16
-	lbReasonREASON_FIRST_TX           lbReason = 36
-	lbReasonREASON_FIRST_DELEGATE     lbReason = 40
-	lbReasonREASON_FIRST_FORWARD      lbReason = 42
-	lbReasonREASON_FIRST_REDIRECT     lbReason = 43
-	lbReasonREASON_FIRST_GUARD        lbReason = 44
+	lbReasonREASON_REPLY_HELD         lbReason = 5
+	lbReasonREASON_ACCEPTED           lbReason = 6
+	lbReasonREASON_DIRECT             lbReason = 7
+	lbReasonREASON_ECHO_ACCEPTED      lbReason = 8
+	lbReasonREASON_UNNAMED_ACCEPTED   lbReason = 9
+	lbReasonREASON_ERROR_ACCEPTED     lbReason = 10
+	lbReasonREASON_ERROR_UNKNOWN      lbReason = 11
+	lbReasonREASON_FRAGMENT_ACCEPTED  lbReason = 12
+	lbReasonREASON_FRAGMENT_UNKNOWN   lbReason = 13
+	lbReasonREASON_SOCKET_ACCEPTED    lbReason = 14
+	lbReasonREASON_COOKIE_ACCEPTED    lbReason = 15
+	lbReasonREASON_UDP_KEPT           lbReason = 16
+	lbReasonREASON_NOT_OWNER          lbReason = 17
+	lbReasonREASON_NO_OWNER           lbReason = 18
+	lbReasonREASON_ECHO_NOT_OWNER     lbReason = 19
+	lbReasonREASON_UNNAMED_NOT_OWNER  lbReason = 20
+	lbReasonREASON_UNNAMED_DROPPED    lbReason = 21
+	lbReasonREASON_ERROR_NOT_OWNER    lbReason = 22
+	lbReasonREASON_FRAGMENT_NOT_OWNER lbReason = 23
+	lbReasonREASON_ARP_NOT_OWNER      lbReason = 24
+	lbReasonREASON_ARP_CONFLICT       lbReason = 25
+	lbReasonREASON_ND_NOT_OWNER       lbReason = 26
+	lbReasonREASON_ND_MALFORMED       lbReason = 27
+	lbReasonREASON_ND_CONFLICT        lbReason = 28
+	lbReasonREASON_UNKNOWN_FLOW       lbReason = 29
+	lbReasonREASON_UDP_AWAY           lbReason = 30
+	lbReasonREASON_LAPSED             lbReason = 31
+	lbReasonREASON_NOT_ANNOUNCED      lbReason = 32
+	lbReasonREASON_NO_BACKEND         lbReason = 33
+	lbReasonREASON_NO_WAY             lbReason = 34
+	lbReasonREASON_EXPIRED            lbReason = 35
+	lbReasonREASON_TOO_BIG            lbReason = 36
+	lbReasonREASON_NOT_TRANSLATED     lbReason = 37
+	lbReasonREASON_ARP_ANSWERED       lbReason = 38
+	lbReasonREASON_ND_ANSWERED        lbReason = 39
+	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 40
+	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 41
+	lbReasonREASON_DELEGATED          lbReason = 42
+	lbReasonREASON_HANDED_ON          lbReason = 43
+	lbReasonREASON_FORWARDED          lbReason = 44
+	lbReasonREASON_REPLIED            lbReason = 45
+	lbReasonREASON_REDIRECTED         lbReason = 46
+	lbReasonREASON_REPLY_REDIRECTED   lbReason = 47
+	lbReasonREASON_ARP_MASKED         lbReason = 48
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 49
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 50
+	lbReasonREASON_SHARED_SOURCE      lbReason = 51
+	lbReasonREASON_COUNT              lbReason = 52
+	lbReasonREASON_FIRST_ACCEPT       lbReason = 6
+	lbReasonREASON_FIRST_DROP         lbReason = 17
+	lbReasonREASON_FIRST_TX           lbReason = 38
+	lbReasonREASON_FIRST_DELEGATE     lbReason = 42
+	lbReasonREASON_FIRST_FORWARD      lbReason = 44
+	lbReasonREASON_FIRST_REDIRECT     lbReason = 46
+	lbReasonREASON_FIRST_GUARD        lbReason = 48
+)
+
+type lbReverse struct {
+	_       structs.HostLayout
+	VipHi   uint64
+	VipLo   uint64
+	Ifindex uint32
+	Port    uint16
+	Scope   uint16
+	OwnMac  [6]uint8
+	Pad     [2]uint8
+}
+
+type lbReverseKey struct {
+	_        structs.HostLayout
+	AddrHi   uint64
+	AddrLo   uint64
+	Port     uint16
+	Protocol uint8
+	Pad      [5]uint8
+}
+
+type lbReverseKinds uint32
+
+const (
+	lbReverseKindsREVERSE_PORTS lbReverseKinds = 1
+	lbReverseKindsREVERSE_ALL   lbReverseKinds = 2
 )
 
 type lbService struct {
@@ -379,6 +411,20 @@ const (
 	lbTraceFlagsTRACE_BACKEND        lbTraceFlags = 16384
 )
 
+type lbTranslation struct {
+	_        structs.HostLayout
+	AddrHi   uint64
+	AddrLo   uint64
+	L3       uint32
+	L4       uint32
+	Port     uint16
+	Protocol uint8
+	IsIpv4   uint8
+	End      uint8
+	IsError  uint8
+	Pad      [2]uint8
+}
+
 type lbUdpFlow struct {
 	_       structs.HostLayout
 	SrcHi   uint64
@@ -436,30 +482,32 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	lbMapBackends    = "backends"
-	lbMapChoices     = "choices"
-	lbMapCounters    = "counters"
-	lbMapDrops       = "drops"
-	lbMapExceptions  = "exceptions"
-	lbMapFlows       = "flows"
-	lbMapFragments   = "fragments"
-	lbMapGlimpses    = "glimpses"
-	lbMapHot         = "hot"
-	lbMapInterfaces  = "interfaces"
-	lbMapLabels      = "labels"
-	lbMapLease       = "lease"
-	lbMapNodes       = "nodes"
-	lbMapTables      = "tables"
-	lbProgLbEgress   = "lb_egress"
-	lbProgLbIngress  = "lb_ingress"
-	lbProgLbLease    = "lb_lease"
-	lbProgLbTrace    = "lb_trace"
-	lbProgLbXdp      = "lb_xdp"
-	lbVarDirectory   = "directory"
-	lbVarExported    = "exported"
-	lbVarSocketNetns = "socket_netns"
-	lbVarTraced      = "traced"
-	lbVarTracing     = "tracing"
+	lbMapBackends     = "backends"
+	lbMapChoices      = "choices"
+	lbMapCounters     = "counters"
+	lbMapDrops        = "drops"
+	lbMapExceptions   = "exceptions"
+	lbMapFlows        = "flows"
+	lbMapFragments    = "fragments"
+	lbMapGlimpses     = "glimpses"
+	lbMapHot          = "hot"
+	lbMapInterfaces   = "interfaces"
+	lbMapLabels       = "labels"
+	lbMapLease        = "lease"
+	lbMapNodes        = "nodes"
+	lbMapReverse      = "reverse"
+	lbMapTables       = "tables"
+	lbMapTranslations = "translations"
+	lbProgLbEgress    = "lb_egress"
+	lbProgLbIngress   = "lb_ingress"
+	lbProgLbLease     = "lb_lease"
+	lbProgLbTrace     = "lb_trace"
+	lbProgLbXdp       = "lb_xdp"
+	lbVarDirectory    = "directory"
+	lbVarExported     = "exported"
+	lbVarSocketNetns  = "socket_netns"
+	lbVarTraced       = "traced"
+	lbVarTracing      = "tracing"
 )
 
 // loadLb returns the embedded CollectionSpec for lb.
@@ -515,20 +563,22 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
-	Backends   *ebpf.MapSpec `ebpf:"backends"`
-	Choices    *ebpf.MapSpec `ebpf:"choices"`
-	Counters   *ebpf.MapSpec `ebpf:"counters"`
-	Drops      *ebpf.MapSpec `ebpf:"drops"`
-	Exceptions *ebpf.MapSpec `ebpf:"exceptions"`
-	Flows      *ebpf.MapSpec `ebpf:"flows"`
-	Fragments  *ebpf.MapSpec `ebpf:"fragments"`
-	Glimpses   *ebpf.MapSpec `ebpf:"glimpses"`
-	Hot        *ebpf.MapSpec `ebpf:"hot"`
-	Interfaces *ebpf.MapSpec `ebpf:"interfaces"`
-	Labels     *ebpf.MapSpec `ebpf:"labels"`
-	Lease      *ebpf.MapSpec `ebpf:"lease"`
-	Nodes      *ebpf.MapSpec `ebpf:"nodes"`
-	Tables     *ebpf.MapSpec `ebpf:"tables"`
+	Backends     *ebpf.MapSpec `ebpf:"backends"`
+	Choices      *ebpf.MapSpec `ebpf:"choices"`
+	Counters     *ebpf.MapSpec `ebpf:"counters"`
+	Drops        *ebpf.MapSpec `ebpf:"drops"`
+	Exceptions   *ebpf.MapSpec `ebpf:"exceptions"`
+	Flows        *ebpf.MapSpec `ebpf:"flows"`
+	Fragments    *ebpf.MapSpec `ebpf:"fragments"`
+	Glimpses     *ebpf.MapSpec `ebpf:"glimpses"`
+	Hot          *ebpf.MapSpec `ebpf:"hot"`
+	Interfaces   *ebpf.MapSpec `ebpf:"interfaces"`
+	Labels       *ebpf.MapSpec `ebpf:"labels"`
+	Lease        *ebpf.MapSpec `ebpf:"lease"`
+	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
+	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
+	Tables       *ebpf.MapSpec `ebpf:"tables"`
+	Translations *ebpf.MapSpec `ebpf:"translations"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -562,20 +612,22 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
-	Backends   *ebpf.Map `ebpf:"backends"`
-	Choices    *ebpf.Map `ebpf:"choices"`
-	Counters   *ebpf.Map `ebpf:"counters"`
-	Drops      *ebpf.Map `ebpf:"drops"`
-	Exceptions *ebpf.Map `ebpf:"exceptions"`
-	Flows      *ebpf.Map `ebpf:"flows"`
-	Fragments  *ebpf.Map `ebpf:"fragments"`
-	Glimpses   *ebpf.Map `ebpf:"glimpses"`
-	Hot        *ebpf.Map `ebpf:"hot"`
-	Interfaces *ebpf.Map `ebpf:"interfaces"`
-	Labels     *ebpf.Map `ebpf:"labels"`
-	Lease      *ebpf.Map `ebpf:"lease"`
-	Nodes      *ebpf.Map `ebpf:"nodes"`
-	Tables     *ebpf.Map `ebpf:"tables"`
+	Backends     *ebpf.Map `ebpf:"backends"`
+	Choices      *ebpf.Map `ebpf:"choices"`
+	Counters     *ebpf.Map `ebpf:"counters"`
+	Drops        *ebpf.Map `ebpf:"drops"`
+	Exceptions   *ebpf.Map `ebpf:"exceptions"`
+	Flows        *ebpf.Map `ebpf:"flows"`
+	Fragments    *ebpf.Map `ebpf:"fragments"`
+	Glimpses     *ebpf.Map `ebpf:"glimpses"`
+	Hot          *ebpf.Map `ebpf:"hot"`
+	Interfaces   *ebpf.Map `ebpf:"interfaces"`
+	Labels       *ebpf.Map `ebpf:"labels"`
+	Lease        *ebpf.Map `ebpf:"lease"`
+	Nodes        *ebpf.Map `ebpf:"nodes"`
+	Reverse      *ebpf.Map `ebpf:"reverse"`
+	Tables       *ebpf.Map `ebpf:"tables"`
+	Translations *ebpf.Map `ebpf:"translations"`
 }
 
 func (m *lbMaps) Close() error {
@@ -593,7 +645,9 @@ func (m *lbMaps) Close() error {
 		m.Labels,
 		m.Lease,
 		m.Nodes,
+		m.Reverse,
 		m.Tables,
+		m.Translations,
 	)
 }
 

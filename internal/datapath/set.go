@@ -39,6 +39,10 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 	if err != nil {
 		return done, err
 	}
+	reverses, err := reversesOf(want, scopes, device)
+	if err != nil {
+		return done, err
+	}
 	half := 1 - halfOf(s.word())
 	fresh, err := buildDirectory(half, want, scopes, tables, regions, device)
 	if err != nil {
@@ -55,6 +59,11 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		return done, err
 	}
 	done.buckets = s.writeTables(want, tables, nodes)
+	// the way back is there before a packet goes to a backend
+	stale, err := s.writeReverses(reverses)
+	if err != nil {
+		return done, err
+	}
 	done.slots = s.writeChoices(want, regions, device)
 	if !s.same(fresh) || !s.sameKeys(want) {
 		s.stage(half, fresh, flowhash.NewKeys(want.Seed))
@@ -64,6 +73,9 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		}
 	}
 	atomic.StoreUint32(&s.published().Sample, want.SampleDrops)
+	if err := s.forgetReverses(stale); err != nil {
+		return done, err
+	}
 	return done, s.forgetScopes(scopes)
 }
 
@@ -253,6 +265,9 @@ func validate(want *lb.State) error {
 			return fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
+	if err := validateNAT(want); err != nil {
+		return err
+	}
 	for i, t := range want.Tables {
 		if len(t.Owners) != lb.Buckets {
 			return fmt.Errorf("table %d: %d buckets, not %d", i, len(t.Owners), lb.Buckets)
@@ -264,12 +279,23 @@ func validate(want *lb.State) error {
 	return nil
 }
 
-// interfaceNames lists the interfaces that VIPs are announced on, each once, in order.
+// interfaceNames lists the interfaces that VIPs are announced on and that replies of NAT backends
+// come in by, each once, in order.
 func interfaceNames(want *lb.State) []string {
 	var names []string
-	for i := range want.VIPs {
-		if name := want.VIPs[i].Interface; !slices.Contains(names, name) {
+	add := func(name string) {
+		if !slices.Contains(names, name) {
 			names = append(names, name)
+		}
+	}
+	for i := range want.VIPs {
+		add(want.VIPs[i].Interface)
+	}
+	for i := range want.Services {
+		for _, b := range want.Services[i].Backends {
+			if want.Services[i].Forward == lb.ForwardNAT && b.Hop != nil {
+				add(b.Hop.Interface)
+			}
 		}
 	}
 	slices.Sort(names)

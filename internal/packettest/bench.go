@@ -34,6 +34,17 @@ func (f Flows) String() string {
 // NewLane prepares a program. Each run must end with the action want.
 func NewLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32) *Lane {
 	t.Helper()
+	return newLane(t, program, frame, flows, want, false)
+}
+
+// NewReplyLane is NewLane with a frame whose destination changes from run to run, not its source.
+func NewReplyLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32) *Lane {
+	t.Helper()
+	return newLane(t, program, frame, flows, want, true)
+}
+
+func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32, replies bool) *Lane {
+	t.Helper()
 	spec, err := loadGenerator()
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +52,18 @@ func NewLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, wan
 	set(t, spec, "flows", uint32(flows))
 	set(t, spec, "length", uint32(len(frame)))
 	set(t, spec, "destination", [6]byte(frame[:6]))
+	fixed := Destination
+	if replies {
+		fixed = Source
+		set(t, spec, "replies", uint8(1))
+	}
+	packet := packetOf(frame)
+	set(t, spec, "fixed_port", [2]byte(packet.port(fixed)))
+	if packet.v6 {
+		set(t, spec, "fixed6", [16]byte(packet.addr(fixed)))
+	} else {
+		set(t, spec, "fixed4", [4]byte(packet.addr(fixed)))
+	}
 	l := &Lane{frame: frame, want: want}
 	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {
 		t.Fatalf("load generator: %v", err)

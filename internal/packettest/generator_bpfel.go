@@ -22,8 +22,12 @@ const (
 	generatorProgGenerate4  = "generate4"
 	generatorProgGenerate6  = "generate6"
 	generatorVarDestination = "destination"
+	generatorVarFixed4      = "fixed4"
+	generatorVarFixed6      = "fixed6"
+	generatorVarFixedPort   = "fixed_port"
 	generatorVarFlows       = "flows"
 	generatorVarLength      = "length"
+	generatorVarReplies     = "replies"
 )
 
 // loadGenerator returns the embedded CollectionSpec for generator.
@@ -86,8 +90,12 @@ type generatorMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type generatorVariableSpecs struct {
 	Destination *ebpf.VariableSpec `ebpf:"destination"`
+	Fixed4      *ebpf.VariableSpec `ebpf:"fixed4"`
+	Fixed6      *ebpf.VariableSpec `ebpf:"fixed6"`
+	FixedPort   *ebpf.VariableSpec `ebpf:"fixed_port"`
 	Flows       *ebpf.VariableSpec `ebpf:"flows"`
 	Length      *ebpf.VariableSpec `ebpf:"length"`
+	Replies     *ebpf.VariableSpec `ebpf:"replies"`
 }
 
 // generatorObjects contains all objects after they have been loaded into the kernel.
@@ -124,8 +132,12 @@ func (m *generatorMaps) Close() error {
 // It can be passed to loadGeneratorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type generatorVariables struct {
 	Destination *ebpf.Variable `ebpf:"destination"`
+	Fixed4      *ebpf.Variable `ebpf:"fixed4"`
+	Fixed6      *ebpf.Variable `ebpf:"fixed6"`
+	FixedPort   *ebpf.Variable `ebpf:"fixed_port"`
 	Flows       *ebpf.Variable `ebpf:"flows"`
 	Length      *ebpf.Variable `ebpf:"length"`
+	Replies     *ebpf.Variable `ebpf:"replies"`
 }
 
 // generatorPrograms contains all programs after they have been loaded into the kernel.
