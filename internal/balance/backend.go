@@ -39,8 +39,6 @@ type Rules struct {
 	// TCPIdle is how long a connection may be silent and is still kept, UDPIdle the same of a flow
 	// of anything else.
 	TCPIdle, UDPIdle time.Duration
-	// Remembers says that the datapath remembers all flows at rest, too, as some schedulers need.
-	Remembers bool
 }
 
 // A State says what a backend is to its service.

@@ -86,20 +86,6 @@ func (s *Service) keep(m *move, current, wanted int16) {
 	}
 }
 
-// forget prepares for a datapath that remembered all flows, and remembers those of slots in transition
-// from now on.
-func (s *Service) forget(m *move, current int16) {
-	m.except(s.now)
-	if s.rules.TCPIdle == 0 {
-		return
-	}
-	if m.mark&lb.SlotMoving == 0 {
-		m.mark |= lb.SlotMoving
-		m.previous, m.learnt = current, 0
-	}
-	m.learnt = max(m.learnt, s.now+Opening+slack)
-}
-
 // except marks that some flows are where the datapath remembers them.
 func (m *move) except(now time.Duration) {
 	m.mark |= lb.SlotExceptions
@@ -111,7 +97,7 @@ func (m *move) except(now time.Duration) {
 func (s *Service) end(m *move, seen *Seen) {
 	switch {
 	case m.mark != lb.SlotExceptions:
-	case s.rules.Remembers, !s.keeps(ruleExceptions):
+	case !s.keeps(ruleExceptions):
 		m.mark = 0
 	case s.lookedSince(m.changed, seen) && (!seen.Slots[m.slot] || !s.keeps(ruleSeen)):
 		m.mark = 0

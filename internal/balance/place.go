@@ -97,6 +97,19 @@ func (s *Service) share(backends []Backend, seats []int) {
 	}
 }
 
+// count counts slots by their backends, if these are other ones than before.
+func (s *Service) count() {
+	if s.counted == &s.current[0] {
+		return
+	}
+	s.counted, s.counts = &s.current[0], make([]int, len(s.places))
+	for _, backend := range s.current {
+		if backend != lb.NoBackend {
+			s.counts[backend]++
+		}
+	}
+}
+
 // show describes the places and counts who names them.
 func (s *Service) show() []Place {
 	list := make([]Place, len(s.places))
@@ -111,10 +124,9 @@ func (s *Service) show() []Place {
 			Weight: (p.share.weight + weightUnit - 1) / weightUnit,
 		}
 	}
-	for _, backend := range s.current {
-		if backend != lb.NoBackend {
-			list[backend].Slots++
-		}
+	s.count()
+	for i, n := range s.counts {
+		list[i].Slots = n
 	}
 	for i := range s.moves {
 		if previous := s.moves[i].previous; previous != lb.NoBackend {

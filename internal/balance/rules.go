@@ -15,7 +15,6 @@ const (
 	ruleExceptions       // a slot that moved has exceptions
 	ruleSeenTwice        // until who was seen once was seen again
 	ruleSeen             // and the datapath remembers nobody
-	ruleForgotten        // a scheduler that remembers nothing leaves exceptions behind
 	ruleApplied          // no time passes for what the datapath does not do yet
 	rulePlaces           // places stay while a slot or flow names them
 	ruleRestored         // who comes after a restart goes on where the datapath is

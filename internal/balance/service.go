@@ -20,6 +20,8 @@ type Service struct {
 	weights []maglev.Backend // what table was made of, by place
 	table   []int16          // who should have each slot
 	current []int16
+	counts  []int  // slots by their current backends
+	counted *int16 // the first of those that were
 	moves   []move // by slot; the others are at rest
 	choice  *lb.Choice
 }
@@ -64,14 +66,13 @@ type Output struct {
 // first may change, its backends' names are unique.
 func (s *Service) Update(now time.Duration, in Input) Output {
 	s.settle(in.Applied, now-s.now)
-	forgets := s.rules.Remembers && !in.Rules.Remembers && s.keeps(ruleForgotten)
 	s.now, s.rules = now, in.Rules
 
 	seats := s.seat(in.Backends)
 	s.begun = true
 	s.share(in.Backends, seats)
 	s.aim()
-	s.step(in.Seen, forgets)
+	s.step(in.Seen)
 	s.choose()
 	return s.output(in.Seen)
 }
@@ -120,7 +121,10 @@ func (s *Service) aim() {
 }
 
 // step brings each slot as far as it may go.
-func (s *Service) step(seen *Seen, forgets bool) {
+func (s *Service) step(seen *Seen) {
+	if len(s.moves) == 0 && &s.current[0] == &s.table[0] {
+		return // all are where they should be
+	}
 	var moves []move
 	current, before := s.current, s.moves
 	for slot, wanted := range s.table {
@@ -128,11 +132,8 @@ func (s *Service) step(seen *Seen, forgets bool) {
 		switch {
 		case len(before) > 0 && before[0].slot == slot:
 			m, before = before[0], before[1:]
-		case wanted == s.current[slot] && !forgets:
+		case wanted == s.current[slot]:
 			continue
-		}
-		if forgets {
-			s.forget(&m, s.current[slot])
 		}
 		if next := s.advance(&m, s.current[slot], wanted); next != s.current[slot] {
 			if &current[0] == &s.current[0] {
@@ -146,10 +147,16 @@ func (s *Service) step(seen *Seen, forgets bool) {
 		}
 	}
 	s.current, s.moves = current, moves
+	if len(moves) == 0 {
+		s.current = s.table // which it equals
+	}
 }
 
 // choose makes a new Choice, if it is another one.
 func (s *Service) choose() {
+	if len(s.moves) == 0 && s.choice.Marks == nil && &s.choice.Current[0] == &s.current[0] {
+		return
+	}
 	c := &lb.Choice{Current: s.current}
 	if len(s.moves) > 0 {
 		c.Marks = make([]lb.SlotMark, len(s.current))
@@ -165,7 +172,7 @@ func (s *Service) choose() {
 		}
 		c.Previous[m.slot] = m.previous
 	}
-	if !slices.Equal(c.Current, s.choice.Current) || !slices.Equal(c.Previous, s.choice.Previous) || !slices.Equal(c.Marks, s.choice.Marks) {
+	if c.Marks == nil || !slices.Equal(c.Current, s.choice.Current) || !slices.Equal(c.Previous, s.choice.Previous) || !slices.Equal(c.Marks, s.choice.Marks) {
 		s.choice = c
 	}
 }

@@ -16,8 +16,6 @@ type kernel struct {
 	choice   *lb.Choice
 	records  map[int]record // by flow: "exceptions"
 	glimpses map[int]record // by flow: seen once, or opened; "opened"
-	remember bool           // all flows: a scheduler needs it
-	random   func(n int) int
 }
 
 // A record says where a flow is.
@@ -33,8 +31,7 @@ func (r record) valid(now time.Duration) bool { return now-r.at <= r.keep }
 
 // apply makes an Output the one in force.
 func (k *kernel) apply(rules Rules, out Output) {
-	k.rules, k.remember = rules, rules.Remembers
-	k.places, k.choice = out.Places, out.Choice
+	k.rules, k.places, k.choice = rules, out.Places, out.Choice
 	for _, records := range []map[int]record{k.records, k.glimpses} {
 		for flow, r := range records {
 			if !k.usable(r.backend) {
@@ -65,18 +62,13 @@ func (k *kernel) packet(now time.Duration, flow, slot int, udp, syn bool) int16 
 	if k.choice.Marks != nil {
 		mark = k.choice.Marks[slot]
 	}
-	if mark == 0 && !k.remember {
+	if mark == 0 {
 		return current
 	}
 	if syn {
 		delete(k.records, flow)
 		delete(k.glimpses, flow)
-		if k.remember { // round robin, or the like
-			if other := k.choice.Current[k.random(len(k.choice.Current))]; k.usable(other) {
-				current = other
-			}
-		}
-		if current != lb.NoBackend && (k.remember || mark&lb.SlotMoving != 0) {
+		if current != lb.NoBackend && mark&lb.SlotMoving != 0 {
 			k.glimpses[flow] = record{slot, current, now, Opening, true}
 		}
 		return current
@@ -84,7 +76,7 @@ func (k *kernel) packet(now time.Duration, flow, slot int, udp, syn bool) int16 
 	if r, ok := k.records[flow]; ok && r.valid(now) {
 		return k.note(now, flow, r.slot, r.backend, udp)
 	}
-	if r, ok := k.glimpses[flow]; ok && r.valid(now) && (!r.syn || k.remember || mark&lb.SlotMoving != 0) {
+	if r, ok := k.glimpses[flow]; ok && r.valid(now) && (!r.syn || mark&lb.SlotMoving != 0) {
 		return k.note(now, flow, r.slot, r.backend, udp)
 	}
 	if !udp && mark&lb.SlotMoving != 0 && previous != lb.NoBackend {
@@ -92,7 +84,7 @@ func (k *kernel) packet(now time.Duration, flow, slot int, udp, syn bool) int16 
 	}
 	switch {
 	case current == lb.NoBackend:
-	case udp && (k.remember || mark&lb.SlotNoting != 0):
+	case udp && mark&lb.SlotNoting != 0:
 		k.glimpses[flow] = record{slot, current, now, k.idle(udp), false}
 	case !udp && mark&lb.SlotMoving != 0:
 		k.glimpses[flow] = record{slot, current, now, k.idle(udp), false}

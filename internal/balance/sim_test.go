@@ -100,11 +100,10 @@ func newWorld(seed uint64, broken rule, verbose bool) *world {
 		w.rules.TCPIdle = []time.Duration{2 * time.Minute, 15 * time.Minute}[w.random.IntN(2)]
 	}
 	w.rules.MinBackends = w.random.IntN(3)
-	w.rules.Remembers = w.random.IntN(5) == 0
 	w.pace = []time.Duration{5 * time.Second, time.Minute, 10 * time.Minute, time.Hour}[w.random.IntN(4)]
 	w.hurry = []int{2, 10, 50}[w.random.IntN(3)]
 	w.kernel = &kernel{
-		choice: w.service.choice, records: make(map[int]record), glimpses: make(map[int]record), random: w.random.IntN,
+		choice: w.service.choice, records: make(map[int]record), glimpses: make(map[int]record),
 	}
 	for range 1 + w.random.IntN(5) {
 		w.add()
@@ -366,7 +365,7 @@ func (w *world) changeOne() {
 	}
 	i := w.random.IntN(len(w.backends))
 	b := &w.backends[i]
-	switch w.random.IntN(13) {
+	switch w.random.IntN(12) {
 	case 0, 1:
 		b.Healthy = !b.Healthy
 	case 2:
@@ -383,9 +382,7 @@ func (w *world) changeOne() {
 		b.Addr = w.addr(b.Name)
 	case 10:
 		w.rules.MinBackends = w.random.IntN(3)
-	case 11:
-		w.rules.Remembers = w.random.IntN(3) == 0
-	case 12: // all is well again
+	case 11: // all is well again
 		for i := range w.backends {
 			b := &w.backends[i]
 			b.Healthy, b.Reachable, b.Disabled, b.Weight = true, true, false, max(b.Weight, 1)
