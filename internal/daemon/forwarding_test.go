@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -222,5 +223,63 @@ func TestAServiceThatIsGoneIsForgottenOnceThatIsApplied(t *testing.T) {
 	f.settle(without)
 	if len(f.services)+len(f.waiting) != 0 {
 		t.Errorf("%d services, %d of them waiting, want none", len(f.services), len(f.waiting))
+	}
+}
+
+func TestAServiceRestsWhileNothingThatItDecidesFromChanges(t *testing.T) {
+	backends := func(why string) []balance.Backend { return []balance.Backend{{Name: "a", Weight: 1, Why: why}} }
+	rules := balance.Rules{TCPIdle: time.Hour}
+	service := &balanced{rules: rules, backends: backends("")}
+	still := balance.Output{Choice: &lb.Choice{}, Places: []balance.Place{{State: balance.StateUp}}}
+	changed := func(change func(*balance.Output)) balance.Output {
+		o := still
+		change(&o)
+		return o
+	}
+	for _, c := range []struct {
+		what     string
+		output   balance.Output
+		rules    balance.Rules
+		backends []balance.Backend
+		want     bool
+	}{
+		{"nothing is new", still, rules, backends(""), true},
+		{"nothing was decided yet", balance.Output{}, rules, backends(""), false},
+		{"slots in transition", changed(func(o *balance.Output) { o.Moving = 1 }), rules, backends(""), false},
+		{"a weight that grows", changed(func(o *balance.Output) { o.Next = time.Second }), rules, backends(""), false},
+		{"a place that is left", changed(func(o *balance.Output) { o.Places = []balance.Place{{State: balance.StateRemoved}} }), rules, backends(""), false},
+		{"another rule", still, balance.Rules{TCPIdle: time.Minute}, backends(""), false},
+		{"another reason", still, rules, backends("why"), false},
+		{"a backend less", still, rules, nil, false},
+	} {
+		if got := service.rests(&c.output, c.rules, c.backends); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
+		}
+	}
+}
+
+// BenchmarkANeighbourOf1000ServicesChanges decides about 1,000 services of 10 backends, of which one is
+// concerned.
+func BenchmarkANeighbourOf1000ServicesChanges(b *testing.B) {
+	cfg := &config.Config{}
+	for i := range 1000 {
+		s := config.Service{Name: fmt.Sprint(i), Forward: lb.ForwardDR, FlowIdle: time.Hour}
+		for j := range 10 {
+			addr := netip.AddrFrom4([4]byte{198, 51, byte(i), byte(j)})
+			s.Backends = append(s.Backends, config.Backend{Name: addr.String(), Address: addr, Weight: 100})
+		}
+		cfg.Services = append(cfg.Services, s)
+	}
+	log := slog.New(slog.DiscardHandler)
+	p := &planner{cfg: cfg, started: time.Now(), opts: Options{Log: log}, forwarder: newForwarder(log), checks: probe.NewRunner(probe.Options{Log: log})}
+	p.forwarder.use(cfg)
+	clear(p.forwarder.waiting)
+	p.forward()
+	weight := 0
+	for b.Loop() {
+		weight++
+		cfg.Services[500].Backends[0].Weight = weight % lb.MaxWeight
+		p.forwarder.rethink(nil)
+		p.forward()
 	}
 }
