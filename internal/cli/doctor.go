@@ -27,8 +27,9 @@ func doctorCommand(a *app) *cobra.Command {
 		Short: "Find the usual mistakes on a backend or a director, with the fix of each",
 		Long: `Looks at this machine and changes nothing. On a backend: VIPs that are not on lo, or elsewhere,
 ARP that is answered for them, a strict rp_filter, a way back that is missing or a director, tunnels
-that nothing takes off. On a director: backends that cannot be reached as the service needs it,
-tunnels that are too small, and, by asking on the link, who else answers for a VIP.
+that nothing takes off; of nat, a gateway that is no director. On a director: backends that cannot
+be reached as the service needs it, tunnels that are too small, routing that is off and needed for
+nat, and, by asking on the link, who else answers for a VIP.
 
 What the machine is to be is known from its lbd, from a file, or for a backend without lbd from
 --vips and the flags beside it. Needs root. Exit code 4 when something is wrong.`,
@@ -42,7 +43,7 @@ What the machine is to be is known from its lbd, from a file, or for a backend w
 	f.StringVar(&flags.file, "file", "", "the configuration `FILE`, instead of lbd's")
 	f.StringSliceVar(&flags.vips, "vips", nil, "this machine is a backend of these `ADDRESSES`")
 	f.StringVar(&flags.ifname, "interface", "eth0", "with --vips: `NAME` of the interface for directors")
-	f.StringVar(&flags.method, "method", "dr", "with --vips: how packets come, dr or tunnel")
+	f.StringVar(&flags.method, "method", "dr", "with --vips: how packets come: dr, nat or tunnel")
 	f.StringSliceVar(&flags.directors, "directors", nil, "with --vips: the directors' own `ADDRESSES`")
 	return cmd
 }
@@ -84,12 +85,12 @@ func (a *app) examine(ctx context.Context, flags doctorFlags) ([]doctor.Finding,
 
 // backend is what the flags describe.
 func (f doctorFlags) backend() (b doctor.Backend, err error) {
-	b.Interface, b.Method = f.ifname, lb.ForwardDR
-	if f.method == lb.ForwardTunnel.String() {
-		b.Method = lb.ForwardTunnel
-	} else if f.method != lb.ForwardDR.String() {
-		return b, fmt.Errorf("--method %q: want dr or tunnel", f.method)
+	methods := map[string]lb.Forward{"dr": lb.ForwardDR, "nat": lb.ForwardNAT, "tunnel": lb.ForwardTunnel}
+	method, known := methods[f.method]
+	if !known {
+		return b, fmt.Errorf("--method %q: want dr, nat or tunnel", f.method)
 	}
+	b.Interface, b.Method = f.ifname, method
 	if b.VIPs, err = addressList(f.vips); err != nil {
 		return b, fmt.Errorf("--vips: %w", err)
 	}
@@ -141,7 +142,7 @@ func directorOf(cfg *config.Config) doctor.Director {
 	}
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		if s.Forward != lb.ForwardDR && s.Forward != lb.ForwardTunnel {
+		if s.Forward == lb.ForwardLocal {
 			continue
 		}
 		v6 := false // whose headers are longer, if any VIP is IPv6

@@ -44,7 +44,7 @@ func TestTheDoctorIsToldWhatMakesSense(t *testing.T) {
 	}{
 		{[]string{"--vips", "192.0.2.256"}, run{exitUsage, "", "lbctl: --vips: \"192.0.2.256\" is not an IPv4 or IPv6 address\n"}},
 		{[]string{"--vips", "192.0.2.80", "--directors", "d1"}, run{exitUsage, "", "lbctl: --directors: \"d1\" is not an IPv4 or IPv6 address\n"}},
-		{[]string{"--vips", "192.0.2.80", "--method", "nat"}, run{exitUsage, "", "lbctl: --method \"nat\": want dr or tunnel\n"}},
+		{[]string{"--vips", "192.0.2.80", "--method", "local"}, run{exitUsage, "", "lbctl: --method \"local\": want dr, nat or tunnel\n"}},
 	} {
 		if got := lbctl(t, nil, append([]string{"doctor"}, test.args...)...); got != test.want {
 			t.Errorf("%q: %+v, want %+v", test.args, got, test.want)

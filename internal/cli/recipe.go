@@ -96,7 +96,7 @@ func recipesOf(cfg *config.Config, service, ifname string) ([]serviceRecipe, err
 	var names []string
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		if s.Forward != lb.ForwardDR && s.Forward != lb.ForwardTunnel {
+		if s.Forward == lb.ForwardLocal {
 			continue
 		}
 		names = append(names, s.Name)
@@ -108,10 +108,10 @@ func recipesOf(cfg *config.Config, service, ifname string) ([]serviceRecipe, err
 	}
 	switch {
 	case len(names) == 0:
-		return nil, errors.New("no service forwards to backends by dr or tunnel")
+		return nil, errors.New("no service forwards to backends")
 	case len(recipes) == 0:
 		slices.Sort(names)
-		return nil, fmt.Errorf("no service %q forwards by dr or tunnel (have: %s)", service, strings.Join(names, ", "))
+		return nil, fmt.Errorf("no service %q forwards to backends (have: %s)", service, strings.Join(names, ", "))
 	}
 	return recipes, nil
 }

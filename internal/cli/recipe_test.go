@@ -59,8 +59,8 @@ func TestNoRecipeForWhatDoesNotForward(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"ssh", "--file", forwardsFile}, `no service "ssh" forwards by dr or tunnel (have: video, web)`},
-		{[]string{"--file", validFile}, "no service forwards to backends by dr or tunnel"},
+		{[]string{"ssh", "--file", forwardsFile}, `no service "ssh" forwards to backends (have: video, web)`},
+		{[]string{"--file", validFile}, "no service forwards to backends"},
 		{[]string{"--file", "../../deploy/backend.yaml"}, "this machine is a backend, and lbd does all of it: ask a director, or give its file"},
 	} {
 		got := lbctl(t, nil, append([]string{"backend", "recipe"}, test.args...)...)

@@ -12,9 +12,9 @@ import (
 
 // A Backend is a machine that directors forward to, as it should be.
 type Backend struct {
-	Interface string     // by which the directors' packets come
-	Method    lb.Forward // dr or tunnel
-	VIPs      []netip.Addr
+	Interface string       // by which the directors' packets come
+	Method    lb.Forward   // dr, nat or tunnel
+	VIPs      []netip.Addr // of nat only their families matter
 	Directors []netip.Addr // their own addresses, if they are known
 	// Unwraps says that lbd's program takes tunnels off; without it the kernel has to.
 	Unwraps bool
@@ -33,14 +33,17 @@ func (b Backend) diagnose(m *machine) []Finding {
 	var r report
 	b.link(m, &r)
 	for _, vip := range b.VIPs {
-		b.vip(m, &r, vip)
+		if b.Method != lb.ForwardNAT {
+			b.vip(m, &r, vip)
+		}
 	}
-	if anyOf((netip.Addr).Is4, b.VIPs) {
+	if b.Method != lb.ForwardNAT && anyOf((netip.Addr).Is4, b.VIPs) {
 		b.arp(m, &r)
 		b.filter(m, &r)
 	}
 	for _, v6 := range []bool{false, true} {
 		if anyOf(func(a netip.Addr) bool { return a.Is6() == v6 }, b.VIPs) {
+			b.shared(m, &r, v6)
 			b.gateway(m, &r, v6)
 		}
 	}
@@ -133,6 +136,24 @@ func (b Backend) filter(m *machine, r *report) {
 	}
 }
 
+// shared looks at frames to a multicast MAC, which reach every machine on the link: what the kernel
+// takes of them would be answered twice. TCP it never takes.
+func (b Backend) shared(m *machine, r *report, v6 bool) {
+	family, conf := "ipv4", m.ipv4
+	if v6 {
+		family, conf = "ipv6", m.ipv6
+	}
+	if b.Method == lb.ForwardNAT || m.link(b.Interface) == nil {
+		return
+	}
+	if max(conf["all"][shared], conf[b.Interface][shared]) == "0" {
+		r.wrong("shared", family, "frames that directors share (announce: multicast) are taken: a datagram may get two answers",
+			recipe.Shield(family, b.Interface))
+		return
+	}
+	r.ok("shared", family, "frames that directors share are left to them")
+}
+
 func (m *machine) wayOut(v6 bool) []gateway {
 	var out []gateway
 	for _, g := range m.defaults {
@@ -143,11 +164,16 @@ func (m *machine) wayOut(v6 bool) []gateway {
 	return out
 }
 
-// gateway must be a router: what a director is sent by a backend it does not forward to clients.
+// gateway must be a router: what a director is sent by a backend it does not forward to clients. With
+// nat it must be a director: nobody else makes answers the VIP's.
 func (b Backend) gateway(m *machine, r *report, v6 bool) {
-	family, command := "IPv4", "ip route replace default via ROUTER"
+	family, nat := "IPv4", b.Method == lb.ForwardNAT
 	if v6 {
-		family, command = "IPv6", "ip -6 route replace default via ROUTER"
+		family = "IPv6"
+	}
+	command := recipe.Gateway("ROUTER", v6)
+	if nat {
+		command = recipe.Gateway("DIRECTOR", v6)
 	}
 	out := m.wayOut(v6)
 	if len(out) == 0 {
@@ -155,16 +181,24 @@ func (b Backend) gateway(m *machine, r *report, v6 bool) {
 		return
 	}
 	for _, g := range out {
-		if slices.Contains(b.Directors, g.via) || slices.Contains(b.VIPs, g.via) {
+		director := slices.Contains(b.Directors, g.via) || slices.Contains(b.VIPs, g.via)
+		if nat && !director {
+			r.wrong("gateway", family, fmt.Sprintf("answers leave through %s, no director: clients get them from an address that they do not know", g.by()), command)
+			return
+		}
+		if director && !nat {
 			r.wrong("gateway", family, fmt.Sprintf("answers leave through %s, a director: they must go to clients by themselves", g.via), command)
 			return
 		}
 	}
-	if via := out[0].via; via.IsValid() {
-		r.ok("gateway", family, "%s by %s", via, out[0].ifname)
-		return
+	r.ok("gateway", family, "%s", out[0].by())
+}
+
+func (g gateway) by() string {
+	if g.via.IsValid() {
+		return g.via.String() + " by " + g.ifname
 	}
-	r.ok("gateway", family, "on the link of %s", out[0].ifname)
+	return "the link of " + g.ifname
 }
 
 func endsTunnels(kind string) bool { return kind == "ipip" || kind == "sit" || kind == "ip6tnl" }

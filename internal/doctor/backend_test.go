@@ -53,6 +53,8 @@ func newBackend(t *testing.T) *netlab.Host {
 		h.Route(all6, router6),
 		h.SetSysctl("net.ipv4.conf.all.arp_ignore", "1"),
 		h.SetSysctl("net.ipv4.conf.all.arp_announce", "2"),
+		h.SetSysctl("net.ipv4.conf.all.drop_unicast_in_l2_multicast", "1"),
+		h.SetSysctl("net.ipv6.conf.all.drop_unicast_in_l2_multicast", "1"),
 		h.Addr("lo", prefix("192.0.2.80/32")),
 		h.Addr("lo", prefix("2001:db8::80/128")),
 	)
@@ -187,6 +189,17 @@ func TestEachMistakeOfABackendIsFoundAndItsFixHelps(t *testing.T) {
 			[]string{"rp-filter eth0: strict, and answers leave by another interface: packets of clients are dropped"},
 		},
 		{
+			"what directors share is taken",
+			func(h *netlab.Host) error {
+				return errors.Join(h.SetSysctl("net.ipv4.conf.all.drop_unicast_in_l2_multicast", "0"),
+					h.SetSysctl("net.ipv6.conf.all.drop_unicast_in_l2_multicast", "0"))
+			},
+			[]string{
+				"shared ipv4: frames that directors share (announce: multicast) are taken: a datagram may get two answers",
+				"shared ipv6: frames that directors share (announce: multicast) are taken: a datagram may get two answers",
+			},
+		},
+		{
 			"there is no way back",
 			func(h *netlab.Host) error { return replaceDefault(h, all4, "") },
 			[]string{"gateway IPv4: there is no default route: clients beyond the link get no answer"},
@@ -259,6 +272,28 @@ func TestAnInterfaceThatIsNotThereOrDownIsNamed(t *testing.T) {
 	lines, fixes := wrong(t, h, b)
 	if want := []string{"link eth1: the interface is down"}; !cmp.Equal(want, lines) || !cmp.Equal(fixes, []string{"ip link set eth1 up"}) {
 		t.Errorf("%q, %q", lines, fixes)
+	}
+}
+
+func TestABackendOfNATHasADirectorAsItsGatewayAndNoVIP(t *testing.T) {
+	h := newBackend(t)
+	b := backend()
+	b.Method = lb.ForwardNAT
+	must(t, h.DelAddr("lo", prefix("192.0.2.80/32")), h.DelAddr("lo", prefix("2001:db8::80/128")), h.SetSysctl("net.ipv4.conf.all.arp_ignore", "0"))
+	lines, fixes := wrong(t, h, b)
+	want := []string{
+		"gateway IPv4: answers leave through 192.0.2.1 by eth0, no director: clients get them from an address that they do not know",
+		"gateway IPv6: answers leave through 2001:db8::1 by eth0, no director: clients get them from an address that they do not know",
+	}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if want := []string{"ip route replace default via DIRECTOR", "ip -6 route replace default via DIRECTOR"}; !cmp.Equal(want, fixes) {
+		t.Errorf("fixes: %q", fixes)
+	}
+	must(t, replaceDefault(h, all4, "192.0.2.11"), replaceDefault(h, all6, "2001:db8::11"))
+	if lines, _ := wrong(t, h, b); lines != nil {
+		t.Errorf("through the director: %q", lines)
 	}
 }
 

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"slices"
+	"strings"
 
 	"github.com/vishvananda/netlink"
 
@@ -61,8 +64,31 @@ func (d Director) Examine(ctx context.Context) ([]Finding, error) {
 	for _, t := range d.Backends {
 		errs = append(errs, t.way(&r))
 	}
+	errs = append(errs, d.routing(&r))
 	errs = append(errs, d.claims(ctx, &r))
 	return r, errors.Join(errs...)
+}
+
+// routing is needed where answers come back through this machine: the way to the client is the kernel's.
+func (d Director) routing(r *report) error {
+	for _, family := range []struct {
+		name, setting string
+		is            func(netip.Addr) bool
+	}{{"IPv4", "net/ipv4/ip_forward", (netip.Addr).Is4}, {"IPv6", "net/ipv6/conf/all/forwarding", (netip.Addr).Is6}} {
+		if !slices.ContainsFunc(d.Backends, func(t Target) bool { return t.Method == lb.ForwardNAT && family.is(t.Addr) }) {
+			continue
+		}
+		value, err := os.ReadFile("/proc/sys/" + family.setting)
+		if err != nil {
+			return err
+		}
+		if strings.TrimSpace(string(value)) == "0" {
+			r.wrong("routing", family.name, "it is off: answers of backends, and what they ask for, end here", "sysctl -w "+family.setting+"=1")
+			continue
+		}
+		r.ok("routing", family.name, "on")
+	}
+	return nil
 }
 
 func (t Target) subject() string { return t.Service + "/" + t.Name }

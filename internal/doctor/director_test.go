@@ -127,6 +127,23 @@ func TestEachMistakeOnTheWayToABackendIsFound(t *testing.T) {
 	}
 }
 
+func TestADirectorOfNATMustRoute(t *testing.T) {
+	l := newDirector(t)
+	d := doctor.Director{Backends: []doctor.Target{
+		{Service: "web", Name: "b4", Addr: netip.MustParseAddr("192.0.2.21"), Method: lb.ForwardNAT},
+		{Service: "web6", Name: "b6", Addr: netip.MustParseAddr("2001:db8::21"), Method: lb.ForwardNAT},
+	}}
+	const off = ": it is off: answers of backends, and what they ask for, end here | sysctl -w net/"
+	want := []string{"routing IPv4" + off + "ipv4/ip_forward=1", "routing IPv6" + off + "ipv6/conf/all/forwarding=1"}
+	if diff := cmp.Diff(want, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	must(t, l.director.Forward())
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("a router: %q", lines)
+	}
+}
+
 // claims counts ARP replies for VIPs that reach the director, as the datapath does.
 func (l *directorLab) claims(t *testing.T) func() (map[netip.Addr]uint64, error) {
 	t.Helper()

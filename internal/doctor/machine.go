@@ -3,9 +3,11 @@ package doctor
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -17,7 +19,8 @@ type machine struct {
 	links     []device
 	addresses []held
 	defaults  []gateway
-	ipv4      map[string]settings // by interface; all and default too
+	ipv4      map[string]settings // by interface, and for all
+	ipv6      map[string]settings
 }
 
 type device struct {
@@ -44,10 +47,15 @@ type gateway struct {
 // settings are those sysctls of an interface that matter here, 0 where the kernel has none.
 type settings map[string]string
 
-var read4 = []string{"arp_ignore", "arp_announce", "rp_filter"}
+const shared = "drop_unicast_in_l2_multicast"
+
+var (
+	read4 = []string{"arp_ignore", "arp_announce", "rp_filter", shared}
+	read6 = []string{shared}
+)
 
 func observe() (*machine, error) {
-	m := &machine{ipv4: make(map[string]settings)}
+	m := &machine{ipv4: make(map[string]settings), ipv6: make(map[string]settings)}
 	links, err := netlink.LinkList()
 	if err != nil {
 		return nil, fmt.Errorf("list interfaces: %w", err)
@@ -60,12 +68,14 @@ func observe() (*machine, error) {
 			name: a.Name, kind: l.Type(), mtu: a.MTU, up: a.Flags&net.FlagUp != 0,
 			arp: a.RawFlags&unix.IFF_NOARP == 0 && a.Flags&net.FlagLoopback == 0,
 		})
-		if m.ipv4[a.Name], err = readSettings(a.Name); err != nil {
+	}
+	for _, name := range append(slices.Collect(maps.Values(names)), "all") {
+		if m.ipv4[name], err = readSettings("ipv4", name, read4); err != nil {
 			return nil, err
 		}
-	}
-	if m.ipv4["all"], err = readSettings("all"); err != nil {
-		return nil, err
+		if m.ipv6[name], err = readSettings("ipv6", name, read6); err != nil {
+			return nil, err
+		}
 	}
 	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
 	if err != nil {
@@ -105,10 +115,10 @@ func (m *machine) readDefaults(family int, names map[int]string) error {
 	return nil
 }
 
-func readSettings(ifname string) (settings, error) {
+func readSettings(family, ifname string, names []string) (settings, error) {
 	found := make(settings)
-	for _, name := range read4 {
-		value, err := os.ReadFile("/proc/sys/net/ipv4/conf/" + ifname + "/" + name)
+	for _, name := range names {
+		value, err := os.ReadFile("/proc/sys/net/" + family + "/conf/" + ifname + "/" + name)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}

@@ -14,10 +14,10 @@ import (
 // A Backend is what the machine is to become.
 type Backend struct {
 	Interface string     // by which the directors' packets come
-	Method    lb.Forward // dr or tunnel
+	Method    lb.Forward // dr, nat or tunnel
 	Encap     lb.Encap   // of tunnel
 	VIPs      []netip.Addr
-	Directors []netip.Addr // of tunnel: from whom tunnels are taken
+	Directors []netip.Addr // of tunnel: from whom tunnels are taken; of nat: the gateways, the first counts
 }
 
 // A Step is some commands for a shell, run by root, and why they are needed.
@@ -35,6 +35,10 @@ func (b Backend) Steps() []Step {
 			steps = append(steps, Step{why, commands})
 		}
 	}
+	if b.Method == lb.ForwardNAT {
+		add("Answers go back through a director, which makes them the VIP's. With several, give an address that fails over.", b.gateways()...)
+		return steps
+	}
 	if b.has((netip.Addr).Is4) {
 		add("ARP is answered for addresses of the interface itself only, which the VIPs on lo are not, and asked with such an address.",
 			Sysctl(b.Interface, "arp_ignore", "1"), Sysctl(b.Interface, "arp_announce", "2"))
@@ -47,7 +51,7 @@ func (b Backend) Steps() []Step {
 		is   func(netip.Addr) bool
 	}{{"ipv4", (netip.Addr).Is4}, {"ipv6", (netip.Addr).Is6}} {
 		if b.has(family.is) {
-			shield = append(shield, fmt.Sprintf("sysctl -w net/%s/conf/%s/drop_unicast_in_l2_multicast=1", family.name, b.Interface))
+			shield = append(shield, Shield(family.name, b.Interface))
 		}
 	}
 	add("What directors share by a multicast MAC is not for this machine: only what they forward is.", shield...)
@@ -69,12 +73,38 @@ func Sysctl(ifname, name, value string) string {
 	return fmt.Sprintf("sysctl -w net/ipv4/conf/%s/%s=%s", ifname, name, value)
 }
 
+// Shield is the command that keeps out what directors share by a multicast MAC; the family is ipv4 or
+// ipv6.
+func Shield(family, ifname string) string {
+	return fmt.Sprintf("sysctl -w net/%s/conf/%s/drop_unicast_in_l2_multicast=1", family, ifname)
+}
+
 // Hold is the command that makes the machine have a VIP.
 func Hold(vip netip.Addr) string {
 	if vip.Is4() {
 		return fmt.Sprintf("ip addr replace %s/32 dev lo scope host", vip)
 	}
 	return fmt.Sprintf("ip addr replace %s/128 dev lo nodad preferred_lft 0", vip)
+}
+
+// Gateway is the command that sends what is not for the link through a machine.
+func Gateway(via string, v6 bool) string {
+	if v6 {
+		return "ip -6 route replace default via " + via
+	}
+	return "ip route replace default via " + via
+}
+
+// gateways has one for each family of the VIPs.
+func (b Backend) gateways() []string {
+	var commands []string
+	for _, v6 := range []bool{false, true} {
+		of := func(a netip.Addr) bool { return a.Is6() == v6 }
+		if i := slices.IndexFunc(b.Directors, of); b.has(of) && i >= 0 {
+			commands = append(commands, Gateway(b.Directors[i].String(), v6))
+		}
+	}
+	return commands
 }
 
 func (b Backend) has(family func(netip.Addr) bool) bool {

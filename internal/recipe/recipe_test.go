@@ -109,6 +109,16 @@ func TestTheRecipeForTunnels(t *testing.T) {
 	}
 }
 
+func TestTheRecipeForNAT(t *testing.T) {
+	b := direct()
+	b.Method = lb.ForwardNAT
+	b.Directors = []netip.Addr{netip.MustParseAddr("2001:db8::11"), director4, netip.MustParseAddr("192.0.2.12")}
+	want := []string{"ip route replace default via 192.0.2.11", "ip -6 route replace default via 2001:db8::11"}
+	if diff := cmp.Diff(want, commands(b)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A machine next to a client and a director.
 type lab struct {
 	backend, client, director, asker *netlab.Host
