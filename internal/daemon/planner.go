@@ -125,6 +125,7 @@ func (p *planner) run(ctx context.Context) error {
 	defer flows.Stop()
 	claims := time.NewTicker(claimsEvery)
 	defer claims.Stop()
+	p.lookForClaims() // what a process before this one counted is old
 	retry := retryFirst
 	again := time.After(0)
 	changed := false // by others, since the last look
