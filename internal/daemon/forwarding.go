@@ -32,7 +32,7 @@ type forwarder struct {
 	due     <-chan time.Time
 
 	recalled map[string]datapath.Recalled // what an lbd before this one left, until the first decision
-	services map[string]*balanced
+	services map[string]balanced
 	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
 	waiting  map[string]time.Time     // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
@@ -46,21 +46,11 @@ type forwarder struct {
 type balanced struct {
 	*balance.Service
 	protocol lb.Protocol
-	rules    balance.Rules // of its last output
-	backends []balance.Backend
-}
-
-// rests says whether a service that said that goes on saying it: nothing is in transition, and what it
-// decides from is the same. Of many services, most do.
-func (b *balanced) rests(output *balance.Output, rules balance.Rules, backends []balance.Backend) bool {
-	leaving := func(place balance.Place) bool { return place.State == balance.StateRemoved }
-	return output.Choice != nil && output.Moving == 0 && output.Next == 0 && !slices.ContainsFunc(output.Places, leaving) &&
-		b.rules == rules && slices.Equal(b.backends, backends)
 }
 
 func newForwarder(log *slog.Logger) *forwarder {
 	f := &forwarder{
-		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]*balanced), waiting: make(map[string]time.Time),
+		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
 	}
 	f.ways = nexthop.New(log, f.stir)
@@ -81,8 +71,8 @@ func (f *forwarder) stir() {
 func (f *forwarder) use(cfg *config.Config) {
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
-		if known := f.services[s.Name]; s.Forward != lb.ForwardLocal && (known == nil || known.protocol != s.Protocol) {
-			f.services[s.Name], f.waiting[s.Name] = &balanced{Service: f.begin(s), protocol: s.Protocol}, time.Now().Add(patience)
+		if known := f.services[s.Name]; s.Forward != lb.ForwardLocal && (known.Service == nil || known.protocol != s.Protocol) {
+			f.services[s.Name], f.waiting[s.Name] = balanced{f.begin(s), s.Protocol}, time.Now().Add(patience)
 		}
 	}
 	f.stale = true
@@ -183,19 +173,13 @@ func (p *planner) forward() {
 			continue
 		}
 		delete(f.waiting, s.Name)
-		before, rules, backends := f.outputs[s.Name], rulesOf(s), backendsOf(s, ways, admins, votes)
-		if service.rests(&before, rules, backends) {
-			f.targets[s.Name] = targetOf(&before, ways)
-			continue
-		}
 		output := service.Update(now.Sub(f.started), balance.Input{
-			Rules: rules, Backends: backends, Applied: f.applied, Seen: f.seen[s.Name],
+			Rules: rulesOf(s), Backends: backendsOf(s, ways, admins, votes), Applied: f.applied, Seen: f.seen[s.Name],
 		})
-		service.rules, service.backends = rules, backends
 		if output.Next > 0 {
 			next = sooner(next, output.Next-now.Sub(f.started))
 		}
-		p.backendsChanged(s.Name, before.Places, output.Places)
+		p.backendsChanged(s.Name, f.outputs[s.Name].Places, output.Places)
 		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways)
 	}
 	f.applied, f.seen = false, nil

@@ -226,38 +226,6 @@ func TestAServiceThatIsGoneIsForgottenOnceThatIsApplied(t *testing.T) {
 	}
 }
 
-func TestAServiceRestsWhileNothingThatItDecidesFromChanges(t *testing.T) {
-	backends := func(why string) []balance.Backend { return []balance.Backend{{Name: "a", Weight: 1, Why: why}} }
-	rules := balance.Rules{TCPIdle: time.Hour}
-	service := &balanced{rules: rules, backends: backends("")}
-	still := balance.Output{Choice: &lb.Choice{}, Places: []balance.Place{{State: balance.StateUp}}}
-	changed := func(change func(*balance.Output)) balance.Output {
-		o := still
-		change(&o)
-		return o
-	}
-	for _, c := range []struct {
-		what     string
-		output   balance.Output
-		rules    balance.Rules
-		backends []balance.Backend
-		want     bool
-	}{
-		{"nothing is new", still, rules, backends(""), true},
-		{"nothing was decided yet", balance.Output{}, rules, backends(""), false},
-		{"slots in transition", changed(func(o *balance.Output) { o.Moving = 1 }), rules, backends(""), false},
-		{"a weight that grows", changed(func(o *balance.Output) { o.Next = time.Second }), rules, backends(""), false},
-		{"a place that is left", changed(func(o *balance.Output) { o.Places = []balance.Place{{State: balance.StateRemoved}} }), rules, backends(""), false},
-		{"another rule", still, balance.Rules{TCPIdle: time.Minute}, backends(""), false},
-		{"another reason", still, rules, backends("why"), false},
-		{"a backend less", still, rules, nil, false},
-	} {
-		if got := service.rests(&c.output, c.rules, c.backends); got != c.want {
-			t.Errorf("%s: %v, want %v", c.what, got, c.want)
-		}
-	}
-}
-
 // BenchmarkANeighbourOf1000ServicesChanges decides about 1,000 services of 10 backends, of which one is
 // concerned.
 func BenchmarkANeighbourOf1000ServicesChanges(b *testing.B) {
