@@ -22,9 +22,9 @@ const VIPDomain = ""
 // wholePrefix begins the domains of VIPs that one node at a time has.
 const wholePrefix = "vip "
 
-// OwnDomain is the domain of VIPs whose packets somebody else brings: each node has all buckets to
+// ownDomain is the domain of VIPs whose packets somebody else brings: each node has all buckets to
 // itself, and the cluster has nothing to agree on.
-const OwnDomain = "own"
+const ownDomain = "own"
 
 // Domain names the table that a service's flows follow at a VIP; without a service, that of the VIP as
 // such. Services whose nodes are checked have one of their own, all others share one. A VIP that one
@@ -32,7 +32,7 @@ const OwnDomain = "own"
 func Domain(v *config.VIP, s *config.Service) string {
 	switch {
 	case v.Announce == lb.AnnounceNone:
-		return OwnDomain
+		return ownDomain
 	case v.Announce == lb.AnnounceFailover:
 		return wholePrefix + v.Address.String()
 	case s == nil:
@@ -57,7 +57,7 @@ func Domains(cfg *config.Config) []string {
 		}
 	}
 	slices.Sort(list)
-	return slices.DeleteFunc(slices.Compact(list), func(domain string) bool { return domain == OwnDomain })
+	return slices.DeleteFunc(slices.Compact(list), func(domain string) bool { return domain == ownDomain })
 }
 
 // Agreed returns the State of a node whose cluster decides who owns what. A domain without a table
@@ -113,7 +113,7 @@ func place(state *lb.State, domain string, table *lb.Table, places map[string]in
 // table is that of a domain; without one, nobody owns anything.
 func (a *Agreement) table(domain string) *lb.Table {
 	owner := int16(lb.NoNode)
-	if domain == OwnDomain {
+	if domain == ownDomain {
 		owner = int16(slices.IndexFunc(a.Nodes, func(n lb.Node) bool { return n.Local })) // -1 is lb.NoNode
 	}
 	if table := a.Tables[domain]; table != nil {
