@@ -81,10 +81,10 @@ func (p *planner) othersTake(service, backend string) bool {
 }
 
 // describeBackends adds what the services that forward send to, and what is wrong with it.
-func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, balanced map[string]balance.Output, admins map[store.BackendName]store.BackendAdmin) {
+func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, f *forwarder, admins map[store.BackendName]store.BackendAdmin) {
 	for i := range cfg.Services {
 		service := &cfg.Services[i]
-		output, ok := balanced[service.Name]
+		output, ok := f.outputs[service.Name]
 		if !ok {
 			continue
 		}
@@ -103,6 +103,12 @@ func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, ba
 			}
 			entry := backendOf(&b)
 			entry.Service, entry.Weight = service.Name, weights[b.Name]
+			if flows := f.flows[service.Name]; place < len(flows) {
+				entry.Flows = flows[place]
+			}
+			if b.State == balance.StateDrained && (b.Slots+b.Leaving+entry.Flows > 0 || output.Moving > 0) {
+				entry.State = backendDraining
+			}
 			if place < len(hops) {
 				entry.Hop = hopOf(hops[place].Hop)
 			}
@@ -141,19 +147,15 @@ func hopOf(h *lb.NextHop) *control.Hop {
 }
 
 func backendOf(b *balance.Place) control.Backend {
-	entry := control.Backend{
+	return control.Backend{
 		Name: b.Name, Address: b.Addr, Port: b.Port, State: b.State.String(), Why: b.Why, Effective: b.Weight,
 		Share: float64(b.Slots) / lb.Slots, Leaving: float64(b.Leaving) / lb.Slots,
 	}
-	if b.State == balance.StateDrained && b.Slots+b.Leaving > 0 {
-		entry.State = backendDraining
-	}
-	return entry
 }
 
 // States of backends that those of balance do not tell apart, or do not know.
 const (
-	backendDraining = "draining" // of weight 0, and has flows
+	backendDraining = "draining" // of weight 0, and may have flows: those of a slot that moves are not all known
 	backendOut      = "out"      // the configuration says that it is down
 )
 

@@ -41,17 +41,20 @@ func TestAStatusSaysWhatEveryBackendGets(t *testing.T) {
 	b3 := placed("b3", balance.StateDown, 0, 0)
 	b3.Why = "no neighbour"
 	gone := placed("b0", balance.StateRemoved, 0, 1)
-	balanced := map[string]balance.Output{"web": {Places: []balance.Place{b1, {}, b2, b3, gone}}}
+	f := &forwarder{
+		outputs: map[string]balance.Output{"web": {Places: []balance.Place{b1, {}, b2, b3, gone}}},
+		flows:   map[string][]int{"web": {1, 0, 7}},
+	}
 	admins := map[store.BackendName]store.BackendAdmin{{Service: "web", Backend: "b2"}: {Weight: new(7)}}
 
 	var got control.Status
-	describeBackends(&got, cfg, state, balanced, admins)
+	describeBackends(&got, cfg, state, f, admins)
 	wayOut := &control.Hop{Interface: "eth0", MAC: "02:00:00:00:00:01", Source: hop.Source, MTU: 1500}
 	eighth := func(n int) float64 { return float64(n*lb.Slots/8) / lb.Slots }
 	want := control.Status{
 		Backends: []control.Backend{
-			{Service: "web", Name: "b1", Address: backendAddr, State: "up", Weight: 100, Effective: 60, Share: eighth(6), Hop: wayOut},
-			{Service: "web", Name: "b2", Address: backendAddr, State: "draining", Why: "drained by hand", Weight: 7, Leaving: eighth(2), Hop: wayOut},
+			{Service: "web", Name: "b1", Address: backendAddr, State: "up", Weight: 100, Effective: 60, Share: eighth(6), Flows: 1, Hop: wayOut},
+			{Service: "web", Name: "b2", Address: backendAddr, State: "draining", Why: "drained by hand", Weight: 7, Leaving: eighth(2), Flows: 7, Hop: wayOut},
 			{Service: "web", Name: "b3", Address: backendAddr, State: "down", Why: "no neighbour", Weight: 100},
 			{Service: "web", Name: "b0", Address: backendAddr, State: "removed", Leaving: eighth(1)},
 			{Service: "web", Name: "b4", Address: backendAddr, State: "out", Why: "by the configuration", Weight: 100},
@@ -60,6 +63,32 @@ func TestAStatusSaysWhatEveryBackendGets(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got, cmpopts.EquateComparable(netip.Addr{})); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+func TestABackendIsDrainedWhenNothingOfItCanBeLeft(t *testing.T) {
+	cfg := &config.Config{Services: []config.Service{{Name: "web", Backends: []config.Backend{{Name: "b1"}}}}}
+	for what, test := range map[string]struct {
+		slots, leaving, flows, moving int
+		want                          string
+	}{
+		"new flows":     {1, 0, 0, 0, "draining"},
+		"older flows":   {0, 1, 0, 0, "draining"},
+		"known flows":   {0, 0, 1, 0, "draining"},
+		"unknown flows": {0, 0, 0, 1, "draining"},
+		"nothing":       {0, 0, 0, 0, "drained"},
+	} {
+		f := &forwarder{
+			outputs: map[string]balance.Output{"web": {
+				Places: []balance.Place{placed("b1", balance.StateDrained, test.slots, test.leaving)}, Moving: test.moving,
+			}},
+			flows: map[string][]int{"web": {test.flows}},
+		}
+		var got control.Status
+		describeBackends(&got, cfg, nil, f, nil)
+		if got.Backends[0].State != test.want {
+			t.Errorf("%s: %s, want %s", what, got.Backends[0].State, test.want)
+		}
 	}
 }
 

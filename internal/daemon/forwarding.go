@@ -34,6 +34,7 @@ type forwarder struct {
 	recalled map[string]datapath.Recalled // what an lbd before this one left, until the first decision
 	services map[string]balanced
 	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
+	flows    map[string][]int         // of each place, when somebody looked last
 	waiting  map[string]time.Time     // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
 	targets  desired.Targets
@@ -202,6 +203,9 @@ func (p *planner) seeFlows() bool {
 			return place.State == balance.StateRemoved
 		})
 	}
+	if !waits {
+		f.flows = nil
+	}
 	if !waits || !f.applied {
 		return false
 	}
@@ -212,6 +216,10 @@ func (p *planner) seeFlows() bool {
 		return false
 	}
 	f.seen = seenOf(began, f.outputs, exceptions)
+	f.flows = make(map[string][]int, len(f.seen))
+	for service, seen := range f.seen {
+		f.flows[service] = seen.Flows
+	}
 	return true
 }
 

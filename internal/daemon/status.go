@@ -89,7 +89,7 @@ func (p *planner) status() (control.Status, error) {
 		return s, fmt.Errorf("read counters: %w", err)
 	}
 	describe(&s, p.state, counters)
-	describeBackends(&s, p.cfg, p.state, p.forwarder.outputs, p.backendAdmins())
+	describeBackends(&s, p.cfg, p.state, p.forwarder, p.backendAdmins())
 	return s, nil
 }
 
