@@ -38,11 +38,19 @@ With nodes that are members of a cluster, 2 at least, and 3 for partition:
   crash             the last node loses its cable and its processes
   partition         the last node is cut off from the others, but not from the client, and the
                     cut heals
+  failover          one node at a time has the addresses; they move, and then their node dies
+
+With two members as directors, which forward to as many backends as --nodes says:
+
+  dr                direct routing: connections for --duration, or --connections of them
+  tunnel            the same, with IP in IP
+  nat               the same, with addresses rewritten both ways
+  backend-drain     as dr, and the last of 2 backends or more is drained and undrained
 
 Exit code 0 when the scenario kept its promise: no connection broke, none was answered by two nodes,
-and every node answered some. In drain, join and rolling-restart no answer took over a second. In
-crash and partition connections on the node that went may end (died_with_node), and the others must
-answer in its place within 0.6 seconds (takeover_ms).`,
+and every node answered some. In drain, join, rolling-restart and backend-drain no answer took over
+a second. In crash, partition and failover connections on the node that went may end
+(died_with_node), and the others must answer in its place within 0.6 seconds (takeover_ms).`,
 		Example: `  lbctl demo
   lbctl demo --scenario drain
   lbctl demo --nodes 5 --scenario crash -o json
@@ -63,9 +71,9 @@ answer in its place within 0.6 seconds (takeover_ms).`,
 	}
 	flags := cmd.Flags()
 	flags.StringVar((*string)(&opts.Scenario), "scenario", string(opts.Scenario), "`NAME` of what happens")
-	flags.IntVar(&opts.Nodes, "nodes", 3, "`NUMBER` of nodes, 1 to 16")
-	flags.DurationVar(&opts.Duration, "duration", 10*time.Second, "`TIME` that serve lasts")
-	flags.IntVar(&opts.Connections, "connections", 0, "serve lasts for `N` connections instead")
+	flags.IntVar(&opts.Nodes, "nodes", 3, "`NUMBER` of nodes that serve, 1 to 16")
+	flags.DurationVar(&opts.Duration, "duration", 10*time.Second, "`TIME` that serve, dr, tunnel and nat last")
+	flags.IntVar(&opts.Connections, "connections", 0, "they last for `N` connections instead")
 	flags.StringVar(&opts.Attach, "attach", "native", "`MODE` of XDP: native or generic")
 	flags.BoolVar(&opts.Keep, "keep", false, "leave the cluster running and tell how to look at it")
 	flags.BoolVar(&clean, "clean", false, "only remove what an earlier demo left")

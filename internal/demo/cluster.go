@@ -33,6 +33,8 @@ type cluster struct {
 	sw       *netlab.Switch
 	client   *netlab.Host
 	nodes    []*node
+	owner    *node   // of the VIPs, where one node at a time has them
+	backends []*node // behind the nodes, where these are directors
 	picture  picture
 }
 
@@ -42,20 +44,28 @@ type node struct {
 	host     *netlab.Host
 	dir      string
 	lbd, web *process
-	state    state // that a member should be in
+	state    state // that a member, or a backend, should be in
 }
 
 // run makes the cluster and plays the scenario.
 func (c *cluster) run(ctx context.Context, lab *netlab.Lab) (*Result, error) {
-	c.say("building %d nodes, a client and a switch in network namespaces (%s*)", c.opts.Nodes, prefix)
+	c.say("building %s, a client and a switch in network namespaces (%s*)", c.machines(), prefix)
 	if err := c.build(ctx, lab); err != nil {
 		return nil, fmt.Errorf("build the network: %w", err)
 	}
-	c.say("starting a web server and lbd on every node, with XDP in %s mode", c.opts.Attach)
+	c.say("starting web servers and lbd, with XDP in %s mode", c.opts.Attach)
 	if err := c.start(ctx); err != nil {
 		return nil, err
 	}
 	return c.play(ctx)
+}
+
+// machines says what is built.
+func (c *cluster) machines() string {
+	if c.opts.Scenario.directs() {
+		return fmt.Sprintf("%d directors, %d backends", directors, c.opts.Nodes)
+	}
+	return fmt.Sprintf("%d nodes", c.opts.Nodes)
 }
 
 // build makes the machines and cables.
@@ -67,15 +77,27 @@ func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
 	if c.client, err = c.machine(lab, "client", 200); err != nil {
 		return err
 	}
-	for i := range c.opts.Nodes {
+	nodes := c.opts.Nodes
+	if c.opts.Scenario.directs() {
+		nodes = directors
+		if err := c.buildBackends(ctx, lab); err != nil {
+			return err
+		}
+	}
+	for i := range nodes {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		n := &node{name: fmt.Sprintf("n%d", i+1)}
-		if n.host, err = c.machine(lab, n.name, 11+i); err != nil {
+		if n.host, err = c.machine(lab, n.name, firstNode+i); err != nil {
 			return err
 		}
 		n.dir = filepath.Join(workDir, n.name)
+		if c.opts.Scenario == NAT {
+			if err := n.host.Forward(); err != nil {
+				return err
+			}
+		}
 		c.nodes = append(c.nodes, n)
 	}
 	return nil
@@ -92,6 +114,9 @@ func (c *cluster) start(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.startBackends(ctx); err != nil {
+		return err
+	}
 	for _, n := range c.nodes {
 		if err := c.prepare(ctx, n, first); err != nil {
 			return fmt.Errorf("node %s: %w", n.name, err)
@@ -99,6 +124,10 @@ func (c *cluster) start(ctx context.Context) error {
 	}
 	for _, n := range first {
 		n.state = active
+	}
+	c.owner = c.nodes[0]
+	for _, b := range c.backends {
+		b.state = up
 	}
 	// One after another. On a machine without a BPF file system the first mounts one, and two that do
 	// so at once hide each other's pins. And members that have leases to renew already do not wait for
@@ -131,8 +160,8 @@ func (c *cluster) machine(lab *netlab.Lab, name string, number int) (*netlab.Hos
 	return h, nil
 }
 
-// prepare writes a node's configuration, which names some nodes, and starts its web server. That one
-// gets a socket that listens already, so it is ready at once.
+// prepare writes a node's configuration, which names some nodes, and starts its web server, if it is to
+// serve.
 func (c *cluster) prepare(ctx context.Context, n *node, nodes []*node) error {
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		return err
@@ -140,9 +169,14 @@ func (c *cluster) prepare(ctx context.Context, n *node, nodes []*node) error {
 	if !slices.Contains(nodes, n) {
 		nodes = c.nodes
 	}
-	if err := c.configure(n, nodes); err != nil {
+	if err := c.configure(n, nodes); err != nil || c.opts.Scenario.directs() {
 		return err
 	}
+	return c.startWeb(ctx, n)
+}
+
+// startWeb starts a web server with a socket that listens already, so it is ready at once.
+func (c *cluster) startWeb(ctx context.Context, n *node) error {
 	listener, err := n.host.Listen(ctx, "tcp", fmt.Sprintf(":%d", webPort))
 	if err != nil {
 		return err
@@ -159,14 +193,14 @@ func (c *cluster) prepare(ctx context.Context, n *node, nodes []*node) error {
 
 // configure writes a node's file.
 func (c *cluster) configure(n *node, nodes []*node) error {
-	return os.WriteFile(filepath.Join(n.dir, "lb.yaml"), []byte(c.config(n, nodes)), 0o600)
+	return os.WriteFile(n.config(), []byte(c.config(n, nodes)), 0o600)
 }
 
 // launch starts a node's lbd and returns when it has applied its configuration.
 func (c *cluster) launch(ctx context.Context, n *node) error {
 	var err error
 	n.lbd, err = c.spawn(n, n.log(), nil, c.binaries.lbd,
-		"-config", filepath.Join(n.dir, "lb.yaml"), "-socket", n.socket(),
+		"-config", n.config(), "-socket", n.socket(),
 		"-bpf-dir", n.pins(), "-state-dir", filepath.Join(n.dir, "state"), "-data-dir", filepath.Join(n.dir, "data"))
 	if err == nil {
 		err = n.ready(ctx)
@@ -176,6 +210,8 @@ func (c *cluster) launch(ctx context.Context, n *node) error {
 	}
 	return nil
 }
+
+func (n *node) config() string { return filepath.Join(n.dir, "lb.yaml") }
 
 func (n *node) socket() string { return filepath.Join(n.dir, "lbd.sock") }
 
@@ -187,7 +223,7 @@ func (c *cluster) config(local *node, nodes []*node) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "cluster:\n  name: demo\n  seed: %064x\n  node: %s\n  nodes:\n", 1, local.name)
 	for i, n := range nodes {
-		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, 11+i, 11+i)
+		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, firstNode+i, firstNode+i)
 	}
 	if c.opts.Scenario.members() {
 		fmt.Fprintf(&b, "  membership:\n    key-file: %s\n", keyFile())
@@ -197,8 +233,8 @@ func (c *cluster) config(local *node, nodes []*node) string {
 			b.WriteString("    dead-after: 2s\n")
 		}
 	}
-	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips: [{address: %s}, {address: '%s'}]\n", c.opts.Attach, vips[0], vips[1])
-	fmt.Fprintf(&b, "services:\n  - {name: web, vips: [%s, '%s'], ports: %d}\n", vips[0], vips[1], webPort)
+	fmt.Fprintf(&b, "interface: eth0\nattach: %s\nvips: [{address: %s%s}, {address: '%s'%[3]s}]\n", c.opts.Attach, vips[0], c.announcing(), vips[1])
+	b.WriteString("services:\n" + c.services())
 	return b.String()
 }
 

@@ -18,7 +18,8 @@ import (
 type Scenario string
 
 // The scenarios. In the first two the nodes are those of the file; in the others they are members
-// of a cluster that decides by itself who owns what.
+// of a cluster that decides by itself who owns what. In the last ones two nodes are directors, and the
+// others backends behind them.
 const (
 	Serve          Scenario = "serve"           // nothing
 	Restart        Scenario = "restart"         // every lbd is restarted and killed in turn
@@ -27,24 +28,37 @@ const (
 	RollingRestart Scenario = "rolling-restart" // every lbd takes its leave and starts again
 	Crash          Scenario = "crash"           // a node dies
 	Partition      Scenario = "partition"       // a node is cut off from the others, and healed
+	Failover       Scenario = "failover"        // one node at a time has the VIPs; they move, and their node dies
+	DR             Scenario = "dr"              // directors rewrite MACs, backends answer clients by themselves
+	Tunnel         Scenario = "tunnel"          // the same with packets in packets, to backends anywhere
+	NAT            Scenario = "nat"             // directors rewrite addresses, and are the backends' way back
+	BackendDrain   Scenario = "backend-drain"   // as dr, and a backend is drained and undrained
 )
 
 // Scenarios lists all.
-var Scenarios = []Scenario{Serve, Restart, Drain, Join, RollingRestart, Crash, Partition}
+var Scenarios = []Scenario{Serve, Restart, Drain, Join, RollingRestart, Crash, Partition, Failover, DR, Tunnel, NAT, BackendDrain}
 
 // members says whether the nodes are members of a cluster.
 func (s Scenario) members() bool { return s != Serve && s != Restart }
 
 // planned says whether all that happens is meant to.
-func (s Scenario) planned() bool { return s == Drain || s == Join || s == RollingRestart }
+func (s Scenario) planned() bool {
+	return s == Drain || s == Join || s == RollingRestart || s == BackendDrain
+}
+
+// faulty says whether a node goes without a word.
+func (s Scenario) faulty() bool { return s == Crash || s == Partition || s == Failover }
+
+// lasts says whether nothing happens but time.
+func (s Scenario) lasts() bool { return s == Serve || s == DR || s == Tunnel || s == NAT }
 
 // Options say what to show.
 type Options struct {
 	Scenario    Scenario
-	Nodes       int           // 1..16; at least 2 where one of them leaves or comes, 3 for Partition
+	Nodes       int           // that serve, 1..16; at least 2 where one of them leaves or comes, 3 for Partition
 	Attach      string        // native or generic
-	Duration    time.Duration // of Serve; the others end by themselves
-	Connections int           // Serve ends after so many instead; 0: after Duration
+	Duration    time.Duration // of Serve, DR, Tunnel and NAT; the others end by themselves
+	Connections int           // those end after so many instead; 0: after Duration
 	Keep        bool          // leave everything running, for the next demo or Clean to remove
 	Progress    io.Writer     // for people; one line for each step and a picture of the shares
 	Terminal    bool          // Progress is a terminal: the picture is drawn in place
@@ -57,7 +71,7 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("scenario %q is not one of %v", o.Scenario, Scenarios)
 	case o.Nodes < 1 || o.Nodes > 16:
 		return fmt.Errorf("%d nodes are not 1 to 16", o.Nodes)
-	case o.Nodes < 2 && o.Scenario.members():
+	case o.Nodes < 2 && o.Scenario.members() && !o.Scenario.lasts():
 		return fmt.Errorf("scenario %s needs 2 nodes", o.Scenario)
 	case o.Nodes < 3 && o.Scenario == Partition:
 		return fmt.Errorf("scenario %s needs 3 nodes: of two, none is the majority", o.Scenario)
@@ -67,7 +81,7 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("a duration of %s is not positive", o.Duration)
 	case o.Connections < 0:
 		return fmt.Errorf("%d connections are not 1 or more", o.Connections)
-	case o.Connections > 0 && o.Scenario != Serve:
+	case o.Connections > 0 && !o.Scenario.lasts():
 		return fmt.Errorf("scenario %s ends by itself, not after some connections", o.Scenario)
 	}
 	return nil

@@ -138,7 +138,7 @@ func TestAnOutageEndsWithTheFirstAnswerAfterTheLastFailure(t *testing.T) {
 func TestEveryScenarioHasItsPromise(t *testing.T) {
 	well := func(s Scenario) *Result {
 		r := &Result{Scenario: s, Connections: 9, PerNode: map[string]int{"n1": 4, "n2": 5}}
-		if s == Crash || s == Partition {
+		if s.faulty() {
 			r.TakeoverMS, r.DiedWithNode, r.StalledOver1s = 400, 3, 2
 		}
 		return r
@@ -149,8 +149,8 @@ func TestEveryScenarioHasItsPromise(t *testing.T) {
 		}
 	}
 	everywhere := Scenarios
-	planned := []Scenario{Drain, Join, RollingRestart}
-	fault := []Scenario{Crash, Partition}
+	planned := []Scenario{Drain, Join, RollingRestart, BackendDrain}
+	fault := []Scenario{Crash, Partition, Failover}
 	for _, test := range []struct {
 		scenarios []Scenario
 		spoil     func(*Result)

@@ -11,14 +11,14 @@ import (
 // they last for all probes.
 const warmup = 4 * time.Second
 
-// crash kills the last node, as a power cut does.
-func (c *cluster) crash(ctx context.Context, t *traffic) error {
-	n := c.last()
+// crash kills a node, as a power cut does. Just before, then says what should be after it.
+func (c *cluster) crash(ctx context.Context, t *traffic, n *node, then func()) error {
 	if err := c.watchFor(ctx, t, warmup); err != nil {
 		return err
 	}
 	c.say("%s crashes: its cable is cut, and all that runs there is killed", n.name)
 	n.state = down
+	then()
 	if err := c.strike(ctx, t, n, func() error {
 		// the cable first: nothing of it says goodbye
 		if err := c.sw.Unplug(n.host, "eth0"); err != nil {

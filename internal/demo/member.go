@@ -18,6 +18,7 @@ const (
 	active   state = "active"
 	draining state = "draining"
 	down     state = "down"
+	up       state = "up" // of a backend
 )
 
 // settleTime is how long the nodes may take to agree and to move what is to be moved, on a machine
@@ -84,10 +85,13 @@ func (c *cluster) differs(n *node, s *control.Status) error {
 			return fmt.Errorf("%s is %s there, not %s; problems: %s", other.name, m.State, other.state, problems)
 		}
 	}
+	if c.opts.Scenario == Failover {
+		return c.ownersDiffer(s)
+	}
 	if m := memberOf(s, n.name); (m.Held > 0) != (n.state == active) {
 		return fmt.Errorf("it is %s and holds %d buckets", n.state, m.Held)
 	}
-	return nil
+	return c.backendsDiffer(s)
 }
 
 // memberOf returns what a status says about a node, or nil.

@@ -91,7 +91,7 @@ func (c *cluster) line(t *traffic) {
 	now, before := t.shares(), c.picture.line
 	c.picture.line = now
 	var b strings.Builder
-	for _, n := range c.nodes {
+	for _, n := range c.servers() {
 		fmt.Fprintf(&b, "%s %d (+%d), ", n.name, now.perNode[n.name], now.perNode[n.name]-before.perNode[n.name])
 	}
 	c.say("  %s%d broken", b.String(), now.broken)
@@ -103,19 +103,19 @@ func (c *cluster) draw(ctx context.Context, t *traffic) {
 	before := c.picture.since(now)
 	states := c.states(ctx)
 	var b strings.Builder
-	for _, n := range c.nodes {
+	for _, n := range c.servers() {
 		share := float64(now.perNode[n.name]-before.perNode[n.name]) / float64(max(now.connections-before.connections, 1))
 		b.WriteString(bar(n.name, share, now.perNode[n.name]) + "  " + states[n.name] + "\n")
 	}
 	// CUU: what is said next takes the place of the first line
-	fmt.Fprintf(&b, "  %d connections, %d broken\n\x1b[%dA", now.connections, now.broken, len(c.nodes)+1)
+	fmt.Fprintf(&b, "  %d connections, %d broken\n\x1b[%dA", now.connections, now.broken, len(c.servers())+1)
 	fmt.Fprint(c.opts.Progress, clearBelow+b.String())
 }
 
 // total prints a bar for each node, of its share from the beginning.
 func (c *cluster) total(t *traffic) {
 	all := t.shares()
-	for _, n := range c.nodes {
+	for _, n := range c.servers() {
 		c.say("%s", bar(n.name, float64(all.perNode[n.name])/float64(max(all.connections, 1)), all.perNode[n.name]))
 	}
 }
@@ -153,6 +153,9 @@ func (c *cluster) states(ctx context.Context) map[string]string {
 		}
 		for i := range status.Nodes {
 			states[status.Nodes[i].Name] = describe(status.Nodes[i].Member)
+		}
+		for name, backend := range backendStates(status) {
+			states[name] = describeBackend(backend)
 		}
 		break
 	}

@@ -17,11 +17,11 @@ const (
 
 // play runs the scenario under traffic.
 func (c *cluster) play(ctx context.Context) (*Result, error) {
-	observer, err := observe(c.client, c.nodes)
+	observer, err := observe(c.client, c.servers())
 	if err != nil {
 		return nil, fmt.Errorf("observe the client: %w", err)
 	}
-	c.say("every node holds %s and %s; the client connects to them all the time", vips[0], vips[1])
+	c.say("every machine but the client holds %s and %s; the client connects to them all the time", vips[0], vips[1])
 	t := c.startTraffic(ctx, observer)
 	err = c.scenario(ctx, t)
 	result, troubles := t.stop()
@@ -52,10 +52,14 @@ func (c *cluster) scenario(ctx context.Context, t *traffic) error {
 	case RollingRestart:
 		return c.rollingRestart(ctx, t)
 	case Crash:
-		return c.crash(ctx, t)
+		return c.crash(ctx, t, c.last(), func() {})
 	case Partition:
 		return c.partition(ctx, t)
-	case Serve:
+	case Failover:
+		return c.failover(ctx, t)
+	case BackendDrain:
+		return c.drainBackend(ctx, t)
+	case Serve, DR, Tunnel, NAT:
 	}
 	if c.opts.Connections > 0 {
 		return c.watch(ctx, t, t.enough)
@@ -108,6 +112,9 @@ func (c *cluster) explain() {
 		"  %s --socket %s status", lbctl, n.socket())
 	if c.opts.Scenario.members() {
 		c.say("  %s --socket %s events", lbctl, n.socket())
+	}
+	if c.opts.Scenario.directs() {
+		c.say("  %s --socket %s backends", lbctl, n.socket())
 	}
 	c.say("  ip netns exec %s curl http://%s/\n"+
 		"  %s --bpf-dir %s owner %s:40000 %s:%d\n"+

@@ -18,7 +18,7 @@ type Result struct {
 	Connections      int            `json:"connections"`        // made, half of them over IPv6
 	Broken           int            `json:"broken"`             // failed, or held ones that broke, on nodes that live
 	DiedWithNode     int            `json:"died_with_node"`     // those on the node that crashed, or was cut off
-	PerNode          map[string]int `json:"per_node"`           // who answered
+	PerNode          map[string]int `json:"per_node"`           // who answered: nodes, or backends behind them
 	DuplicateAnswers int            `json:"duplicate_answers"`  // SYNs that two nodes answered
 	DuplicateSynAcks int            `json:"duplicate_syn_acks"` // SYN-ACKs that were one too many
 	SynRetransmits   int            `json:"syn_retransmits"`    // SYNs that were sent again, for want of an answer
@@ -46,7 +46,7 @@ func (r *Result) Failed() error {
 	if r.Scenario.planned() {
 		fail(r.StalledOver1s > 0, "%d answers took over a second", r.StalledOver1s)
 	}
-	if r.Scenario == Crash || r.Scenario == Partition {
+	if r.Scenario.faulty() {
 		fail(r.TakeoverMS == 0, "nobody took over")
 		fail(r.TakeoverMS >= takeoverBound, "the others took over after %.0f ms, not within %d", r.TakeoverMS, takeoverBound)
 	}
@@ -63,7 +63,7 @@ func (r *Result) Failed() error {
 func (r *Result) summary() string {
 	text := fmt.Sprintf("%d connections, %d broken, %d answered twice; %d SYNs sent again, %d answers over a second, the slowest %.0f ms",
 		r.Connections, r.Broken, r.DuplicateAnswers, r.SynRetransmits, r.StalledOver1s, r.LongestGapMS)
-	if r.Scenario == Crash || r.Scenario == Partition {
+	if r.Scenario.faulty() {
 		text += fmt.Sprintf("; taken over after %.0f ms, %d connections ended with the node", r.TakeoverMS, r.DiedWithNode)
 	}
 	return text

@@ -46,7 +46,7 @@ func (c *cluster) startTraffic(ctx context.Context, o *observer) *traffic {
 		cluster: c, observer: o, cancel: cancel, enough: make(chan struct{}),
 		result: Result{Scenario: c.opts.Scenario, PerNode: make(map[string]int)},
 	}
-	for _, n := range c.nodes {
+	for _, n := range c.servers() {
 		t.result.PerNode[n.name] = 0
 	}
 	for i := range held {

@@ -289,6 +289,31 @@ func TestTheOthersAnswerForANodeThatIsGone(t *testing.T) {
 	}
 }
 
+func TestBackendsAnswerBehindTwoDirectors(t *testing.T) {
+	for _, scenario := range []string{"dr", "tunnel", "nat", "backend-drain"} {
+		t.Run(scenario, func(t *testing.T) {
+			got := members(t, scenario)
+			for _, name := range []string{"b1", "b2", "b3"} {
+				if got.PerNode[name] == 0 {
+					t.Errorf("%s answered nobody: %+v", name, got)
+				}
+			}
+			if got.StalledOver1s != 0 || got.SynRetransmits != 0 {
+				t.Errorf("%+v", got)
+			}
+		})
+	}
+}
+
+func TestAnAddressMovesToAnotherNode(t *testing.T) {
+	leavesNothing(t)
+	got := show(t, "--scenario", "failover", "--nodes", "2")
+	if got.PerNode["n1"] == 0 || got.PerNode["n2"] == 0 || got.Broken != 0 || got.DuplicateAnswers != 0 ||
+		got.TakeoverMS <= 0 || got.TakeoverMS >= 600 || got.DiedWithNode == 0 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestAPipeGetsPlainLines(t *testing.T) {
 	leavesNothing(t)
 	got := lbctl(t, "demo", "--duration", "1500ms", "--nodes", "1")
@@ -423,7 +448,7 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 	}{
 		{[]string{"--nodes", "0"}, "lbctl: 0 nodes are not 1 to 16\n"},
 		{[]string{"--nodes", "17"}, "lbctl: 17 nodes are not 1 to 16\n"},
-		{[]string{"--scenario", "chaos"}, "lbctl: scenario \"chaos\" is not one of [serve restart drain join rolling-restart crash partition]\n"},
+		{[]string{"--scenario", "chaos"}, "lbctl: scenario \"chaos\" is not one of [serve restart drain join rolling-restart crash partition failover dr tunnel nat backend-drain]\n"},
 		{[]string{"--scenario", "drain", "--nodes", "1"}, "lbctl: scenario drain needs 2 nodes\n"},
 		{[]string{"--scenario", "partition", "--nodes", "2"}, "lbctl: scenario partition needs 3 nodes: of two, none is the majority\n"},
 		{[]string{"--scenario", "crash", "--connections", "9"}, "lbctl: scenario crash ends by itself, not after some connections\n"},
