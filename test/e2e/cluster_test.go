@@ -70,7 +70,8 @@ type node struct {
 	dir    string
 	pins   string
 	weight int
-	lbd    string // below binaries, the one that is started next
+	lbd    string       // below binaries, the one that is started next
+	asked  []netip.Addr // what clients ask for here, if not the VIPs
 
 	cmd  *netlab.Command // nil before the first start
 	logs *logs
@@ -113,6 +114,8 @@ type options struct {
 	members bool     // the nodes decide by themselves who owns what
 	tuning  []string // what else cluster.membership says, as in "heartbeat: 30ms", "partition: any"
 	later   int      // so many of the nodes, the last ones, are not started yet
+
+	beside func(*cluster) // makes what else is on the switch, before anything runs
 }
 
 const webServices = `
@@ -160,6 +163,9 @@ func newMachines(t testing.TB, opts options) *cluster {
 		check(t, n.host.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("192.0.2.%d/24", 11+i))))
 		check(t, n.host.Addr("eth0", netip.MustParsePrefix(fmt.Sprintf("2001:db8::%d/64", 11+i))))
 		c.nodes = append(c.nodes, n)
+	}
+	if opts.beside != nil {
+		opts.beside(c)
 	}
 	return c
 }

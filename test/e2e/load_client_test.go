@@ -48,12 +48,12 @@ type loadClient struct {
 	mu                              sync.Mutex
 	notes                           []string
 	noted                           map[string]int // by kind
-	perNode                         map[string]int
+	perNode, brokenOf               map[string]int
 }
 
 // playClient connects, is ready, and keeps up the load until ctx ends.
 func playClient(ctx context.Context, text []byte, ready func()) (any, error) {
-	c := &loadClient{dialer: net.Dialer{KeepAlive: -1, Timeout: patience}, began: time.Now(), perNode: make(map[string]int), noted: make(map[string]int)}
+	c := &loadClient{dialer: net.Dialer{KeepAlive: -1, Timeout: patience}, began: time.Now(), perNode: make(map[string]int), brokenOf: make(map[string]int), noted: make(map[string]int)}
 	if err := json.Unmarshal(text, &c.clientOptions); err != nil {
 		return nil, err
 	}
@@ -205,6 +205,7 @@ func (c *loadClient) judge(what string, v *visit, took time.Duration, err error)
 	switch {
 	case err != nil:
 		c.broken.Add(1)
+		c.brokeOf(v)
 	case took < stalled:
 		return
 	case v.retransmitted():
@@ -218,6 +219,17 @@ func (c *loadClient) judge(what string, v *visit, took time.Duration, err error)
 		about = fmt.Sprintf("%s of %q", v.LocalAddr(), v.node)
 	}
 	c.note(kind, fmt.Sprintf("%s %s: after %s: %v", what, about, took.Round(time.Millisecond), err))
+}
+
+// brokeOf notes whose connection broke.
+func (c *loadClient) brokeOf(v *visit) {
+	node := ""
+	if v != nil {
+		node = v.node
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.brokenOf[node]++
 }
 
 // retransmitted says whether anything that was sent was sent again.
@@ -393,7 +405,7 @@ func (c *loadClient) report(held int) report {
 		LongestGapMS: milliseconds(&c.gap), SlowestConnectMS: milliseconds(&c.slowest),
 		Handshakes: len(s.syns), DuplicateSynAcks: s.doubled, SynRetransmits: s.resent, SynAckRetransmits: s.answered, Resets: s.resets,
 		Datagrams: int(c.asked.Load()), DatagramsLost: int(c.lost.Load()), DatagramsDoubled: int(c.doubled.Load()), DatagramsMoved: int(c.moved.Load()),
-		Seconds: time.Since(c.began).Seconds(), PerNode: c.perNode, Notes: c.notes,
+		Seconds: time.Since(c.began).Seconds(), PerNode: c.perNode, BrokenOf: c.brokenOf, Notes: c.notes,
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/lbctl/lbctl/internal/netlab"
 )
 
 // A report is what a client under the standard load went through.
@@ -31,8 +33,9 @@ type report struct {
 	DatagramsMoved    int     `json:"datagrams_moved"`   // answered by another node than the one before
 	Seconds           float64 `json:"seconds"`
 
-	PerNode map[string]int `json:"per_node"` // connections that came and went
-	Notes   []string       `json:"notes"`    // what went wrong first, of each kind, by seconds
+	PerNode  map[string]int `json:"per_node"`  // connections that came and went
+	BrokenOf map[string]int `json:"broken_of"` // broken connections by node; "" for those that nobody answered
+	Notes    []string       `json:"notes"`     // what went wrong first, of each kind, by seconds
 }
 
 // String is the report without its notes, on one line.
@@ -65,30 +68,43 @@ type standardLoad struct {
 // startStandardLoad returns when all connections that stay are made.
 func (c *cluster) startStandardLoad(t testing.TB) *standardLoad {
 	t.Helper()
-	opts := clientOptions{Held: 1000, Every: 2 * time.Second, Rate: 200, Flows: 100}
+	return c.startLoadOf(t, standardAmount())
+}
+
+func standardAmount() clientOptions {
 	if fullLoad() {
-		opts = clientOptions{Held: 10000, Every: 5 * time.Second, Rate: 500, Flows: 200}
+		return clientOptions{Held: 10000, Every: 5 * time.Second, Rate: 500, Flows: 200}
 	}
-	return c.startLoadOf(t, opts)
+	return clientOptions{Held: 1000, Every: 2 * time.Second, Rate: 200, Flows: 100}
 }
 
 // startLoadOf is startStandardLoad with another amount.
 func (c *cluster) startLoadOf(t testing.TB, opts clientOptions) *standardLoad {
 	t.Helper()
-	l := &standardLoad{servers: make(map[string]*side)}
-	vips := []netip.Addr{vip4, vip6}
+	l := &standardLoad{servers: c.startServers(t)}
+	l.startClient(t, c.client, opts)
+	return l
+}
+
+func (c *cluster) startServers(t testing.TB) map[string]*side {
+	t.Helper()
+	servers := make(map[string]*side)
 	for _, n := range c.nodes {
 		// connections that all come at once
 		check(t, n.host.SetSysctl("net.core.somaxconn", "16384"))
 		check(t, n.host.SetSysctl("net.ipv4.tcp_max_syn_backlog", "16384"))
-		l.servers[n.name] = startSide(t, n.host, "server", serverOptions{Name: n.name, VIPs: vips, Port: port})
+		servers[n.name] = startSide(t, n.host, "server", serverOptions{Name: n.name, VIPs: n.answersFor(), Port: port})
 	}
-	check(t, c.client.SetSysctl("net.ipv4.ip_local_port_range", "10000 65535"))
-	opts.VIPs, opts.Port = vips, port
+	return servers
+}
+
+func (l *standardLoad) startClient(t testing.TB, client *netlab.Host, opts clientOptions) {
+	t.Helper()
+	check(t, client.SetSysctl("net.ipv4.ip_local_port_range", "10000 65535"))
+	opts.VIPs, opts.Port = []netip.Addr{vip4, vip6}, port
 	start := time.Now()
-	l.client = startSide(t, c.client, "client", opts)
+	l.client = startSide(t, client, "client", opts)
 	t.Logf("%d connections made in %s", opts.Held, time.Since(start).Round(time.Millisecond))
-	return l
 }
 
 // stop ends the client and returns what it went through.

@@ -35,7 +35,7 @@ func (n *node) serve() {
 			go n.answer(conn)
 		}
 	}()
-	for _, vip := range []netip.Addr{vip4, vip6} {
+	for _, vip := range n.answersFor() {
 		// bound to the VIP, so that answers come from it; it is on lo by now
 		udp, err := n.host.ListenPacket(context.Background(), "udp", netip.AddrPortFrom(vip, port).String())
 		check(n.t, err)
@@ -51,6 +51,14 @@ func (n *node) serve() {
 			}
 		}()
 	}
+}
+
+// answersFor are the addresses that clients ask a node for.
+func (n *node) answersFor() []netip.Addr {
+	if n.asked != nil {
+		return n.asked
+	}
+	return []netip.Addr{vip4, vip6}
 }
 
 func (n *node) answer(conn net.Conn) {
