@@ -110,7 +110,6 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 		if (tracing)
 			traced.flags |= TRACE_SERVICE;
 		flow->hash = service_hash(published, service, flow);
-		flow->mss = service->mss;
 		word = bucket_of(service->table, flow->hash);
 		/* what a peer sends to our own MAC is for us as a backend: it is never sent on */
 		if (UNLIKELY(service->forward != FORWARD_LOCAL))
@@ -197,19 +196,20 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	outcome = handle_vip(ctx, &cur, &pkt, &flow, vip, published, direct, scope);
 	reason = reason_of(outcome);
 	if (UNLIKELY(reason == REASON_FORWARDED)) {
-		struct sending sending = {
-			.hash = flow.hash,
-			.backend = target_in(outcome),
-			.l3 = l3 - (void *)eth,
-			.l4 = flow.l4,
-			.mss = flow.mss,
-			.icmp = flow.icmp,
-			.is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4,
-			.protocol = flow.protocol,
-		};
+		__u32 first = 0;
+		struct sending *sending = bpf_map_lookup_elem(&sendings, &first);
 
-		copy_mac(sending.own_mac, vip->own_mac);
-		return send_away(ctx, &sending);
+		if (!sending)
+			return REASON_NO_WAY;
+		sending->hash = flow.hash;
+		sending->backend = target_in(outcome);
+		sending->l3 = l3 - (void *)eth;
+		sending->l4 = flow.l4;
+		sending->icmp = flow.icmp;
+		sending->is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4;
+		sending->protocol = flow.protocol;
+		copy_mac(sending->own_mac, vip->own_mac);
+		return REASON_FORWARDED | TO_SEND;
 	}
 	if (verdict_of(reason) == XDP_PASS)
 		set_destination(eth, vip);
@@ -228,17 +228,18 @@ __attribute__((noinline)) int long_way(struct xdp_md *ctx)
 	enum reason reason = handle(ctx, &scope);
 
 	if (tracing) {
-		traced.reason = reason;
+		traced.reason = reason & 0xff;
 		traced.scope = scope;
 	}
-	return (scope << 8 | (reason & 0xff)) | (reason & TO_TRANSLATE);
+	return (scope << 8 | (reason & 0xff)) | (reason & TO_SEND);
 }
 
-/* What the long way leaves: translations, and what is for no VIP but may be a NAT backend's reply.
+/* What the long way leaves: what is to be sent, translations, and what is for no VIP but may be a
+ * NAT backend's reply.
  */
 ALWAYS_INLINE int finish_long(struct xdp_md *ctx, int outcome)
 {
-	outcome = translate_way(ctx, outcome);
+	outcome = translate_way(ctx, send_way(ctx, outcome));
 	if ((outcome & 0xff) != REASON_NOT_VIP || !reverse_kinds())
 		return outcome;
 	outcome = reverse_any(ctx);
@@ -253,18 +254,21 @@ SEC("xdp.frags")
 int lb_xdp(struct xdp_md *ctx)
 {
 	__u64 bytes = frame_length(ctx);
-	__u32 scope = 0;
-	enum reason reason = common_way(ctx, &scope, WAY_SHORT);
+	struct found found = {};
+	enum reason reason = common_way(ctx, &found, 0);
+	__u32 scope = found.scope;
 
 	if (UNLIKELY(reason >= UNCOMMON)) {
-		int outcome = reason == APART ? forward_way(ctx) : reason;
+		int outcome = reason == FORWARDS    ? forward_way(ctx, found.region, found.hash)
+			      : reason == UNSETTLED ? moving_way(ctx)
+						    : UNCOMMON;
 
 		if (reason == NO_VIP)
 			outcome = reverse_way(ctx);
-		if ((outcome & 0xff) == UNSETTLED)
-			outcome = moving_way(ctx);
+		if (reason == FORWARDS && outcome != UNCOMMON)
+			outcome |= scope << 8;
 		/* what is served may change between two looks */
-		if ((outcome & 0xff) >= UNCOMMON)
+		else if ((outcome & 0xff) >= UNCOMMON)
 			outcome = finish_long(ctx, long_way(ctx));
 		scope = outcome >> 8 & 0xffff;
 		reason = outcome & 0xff;

@@ -145,11 +145,10 @@ enum hot_layout {
 enum vip_flags {
 	VIP_DROP_UNNAMED = 1, /* traffic that no service names is dropped */
 	VIP_HAS_ANY = 2, /* a service of protocol "any" exists */
-	VIP_APART = 4, /* the short way is not for it: one of what follows, or a service forwards */
-	VIP_BY_BUCKET = 8, /* frames to our own MAC may be another node's, but for those of peers */
-	VIP_SILENT = 16, /* ARP and ND for it are not answered */
+	VIP_BY_BUCKET = 4, /* frames to our own MAC may be another node's, but for those of peers */
+	VIP_SILENT = 8, /* ARP and ND for it are not answered */
 	VIP_HANDED_ON =
-		32, /* what came to this node alone and may be another's goes to all nodes */
+		16, /* what came to this node alone and may be another's goes to all nodes */
 };
 
 /* What the owner of a flow does with it; numbered as in the configuration. */
@@ -206,13 +205,12 @@ struct service {
 	__u32 ports_mask; /* of source port << 16 | destination port */
 	__u32 table;
 	__u16 scope; /* of its counters */
-	__u16 mss; /* what larger ones of SYNs are cut to; 0: they stay */
-	__u32 region; /* of the choices and the backends, when it forwards */
 	__u8 forward; /* enum method */
-	__u8 pad[3];
+	__u8 pad1;
+	__u32 region; /* of the choices and the backends, when it forwards */
 	__u32 tcp_idle; /* seconds for which a connection may be silent and is still kept */
 	__u32 udp_idle; /* the same of a flow of anything else */
-	__u32 pad2[2];
+	__u8 pad2[12];
 };
 
 /* A real server, at region * BACKENDS + its place. */
@@ -229,7 +227,9 @@ struct backend {
 	__u8 method; /* enum method */
 	__u8 encap; /* enum encap */
 	__u8 is_ipv4;
-	__u8 pad[9];
+	__u8 pad1;
+	__u16 mss; /* what a larger one of a SYN is cut to; 0: it stays */
+	__u8 pad2[6];
 };
 
 /*
@@ -302,6 +302,19 @@ struct reverse {
 	__u16 scope;
 	__u8 own_mac[6]; /* of that interface */
 	__u8 pad[2];
+};
+
+/* A packet that is sent to a backend, or back to the client with an error. */
+struct sending {
+	__u64 hash; /* of its flow */
+	__u32 backend; /* region * BACKENDS + place */
+	__u16 l3; /* offset of the IP header */
+	__u16 l4; /* of the transport header; 0 when the packet is not of the flow itself */
+	__u8 is_ipv4;
+	__u8 protocol; /* of l4 */
+	__u8 own_mac[6]; /* of the interface that the packet came in by */
+	__u16 icmp; /* offset of the ICMP header where an error is about the flow, else 0 */
+	__u8 pad[4];
 };
 
 /* What is to become of one end of a packet's flow, and where its headers are. */

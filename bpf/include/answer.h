@@ -8,20 +8,6 @@
 #include "csum.h"
 #include "local.h"
 
-/* A packet that is sent to a backend, or back to the client with an error. */
-struct sending {
-	__u64 hash; /* of its flow */
-	__u32 backend; /* region * BACKENDS + place */
-	__u16 l3; /* offset of the IP header */
-	__u16 l4; /* of the transport header; 0 when the packet is not of the flow itself */
-	__u16 mss; /* what a larger one of a SYN is cut to; 0: it stays */
-	__u8 is_ipv4;
-	__u8 protocol; /* of l4 */
-	__u8 own_mac[6]; /* of the interface that the packet came in by */
-	__u16 icmp; /* offset of the ICMP header where an error is about the flow, else 0 */
-	__u8 pad[4];
-};
-
 #define MAX_L3 (sizeof(struct eth) + MAX_VLANS * sizeof(struct vlan))
 
 /* Where the type is that says what is at l3; masked, so that the verifier knows its bounds. */

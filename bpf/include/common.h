@@ -14,11 +14,10 @@
 #include "local.h"
 #include "reverse.h"
 
-/* Not decided here: the long way, or for a packet that is common but for its bucket, moving_way,
- * or but for its VIP, forward_way. */
-#define UNCOMMON REASON_COUNT
+/* Besides UNCOMMON: a packet that is common but for its bucket, for moving_way; and one that goes
+ * to a backend, for forward_way. */
 #define UNSETTLED (REASON_COUNT + 1)
-#define APART (REASON_COUNT + 2)
+#define FORWARDS (REASON_COUNT + 2)
 /* For no VIP, and there are backends whose replies we translate. */
 #define NO_VIP (REASON_COUNT + 3)
 
@@ -80,15 +79,20 @@ struct common {
 	__u64 hash;
 	__u32 ports; /* source << 16 | destination */
 	__u8 protocol;
+	__u8 handed_on; /* to all nodes, if it is another's */
 };
 
-/* Who asks; which is known when this is compiled. */
-enum way { WAY_SHORT, WAY_MOVING, WAY_FORWARD };
+/* Whether a frame to a single MAC may be a client's, and another node's. */
+ALWAYS_INLINE int is_clients_own(__u64 published, const struct eth *eth, const struct vip *vip)
+{
+	return vip->flags & VIP_BY_BUCKET && same_mac(eth->dst, vip->mac) &&
+	       !may_be_peer(published, eth->src);
+}
 
 /* Fills in all of it; 0, or the reason why the packet is not a common one. */
 ALWAYS_INLINE enum reason find_common(struct xdp_md *ctx, const struct eth *eth,
 				      const struct ipv4 *v4, const struct ipv6 *v6,
-				      const struct ports *ports, enum way way, struct common *found)
+				      const struct ports *ports, struct common *found)
 {
 	__u64 published = read_word();
 	__u64 dst_hi = v6 ? bpf_be64_to_cpu(v6->dst[0]) : 0;
@@ -101,13 +105,10 @@ ALWAYS_INLINE enum reason find_common(struct xdp_md *ctx, const struct eth *eth,
 		return reverse_kinds() ? NO_VIP : REASON_NOT_VIP;
 	if (vip->addr_lo != dst_lo || vip->addr_hi != dst_hi)
 		return UNCOMMON;
-	if (way == WAY_SHORT && vip->flags & VIP_APART)
-		return APART;
-	if (way == WAY_FORWARD && vip->flags & VIP_BY_BUCKET) {
-		if (!same_mac(eth->dst, vip->mac) || is_peer(published, eth->src))
+	if (!(eth->dst[0] & 1)) {
+		if (!is_clients_own(published, eth, vip))
 			return UNCOMMON;
-	} else if (!(eth->dst[0] & 1)) {
-		return UNCOMMON;
+		found->handed_on = vip->flags & VIP_HANDED_ON;
 	}
 	if (vip->ifindex != ctx->ingress_ifindex)
 		return UNCOMMON;
@@ -150,8 +151,11 @@ ALWAYS_INLINE enum reason moving_flow(struct xdp_md *ctx, struct eth *eth,
 		.question = ASK_SERVICE,
 		.word = bucket_of(found->service->table, found->hash),
 	};
-	__u32 outcome = decide_whole(ctx, &moving);
+	__u32 outcome;
 
+	if (found->service->forward || found->handed_on)
+		return UNCOMMON;
+	outcome = decide_whole(ctx, &moving);
 	if (verdict_of(reason_of(outcome)) == XDP_PASS)
 		set_destination(eth, found->vip);
 	else if (reason_of(outcome) == REASON_DELEGATED)
@@ -166,95 +170,44 @@ ALWAYS_INLINE enum reason resting_flow(const struct xdp_md *ctx, struct eth *eth
 	enum hot_layout state = hot_of(found->service->table, found->hash);
 
 	if (state == HOT_IGNORE)
-		return REASON_NOT_OWNER;
+		return found->handed_on ? UNCOMMON : REASON_NOT_OWNER;
 	if (state != HOT_ACCEPT || needs_lease(ctx, found->protocol, ports))
 		return UNSETTLED;
+	if (found->service->forward)
+		return FORWARDS;
 	set_destination(eth, found->vip);
 	return REASON_ACCEPTED;
 }
 
-/* To the backend of its slot, if it is one at rest and nothing else is special. */
-ALWAYS_INLINE enum reason forward_flow(struct xdp_md *ctx, struct eth *eth, struct ipv4 *v4,
-				       struct ipv6 *v6, struct ports *ports,
-				       const struct common *found)
-{
-	const struct service *service = found->service;
-	struct backend *backend;
-	enum hot_layout state;
-	struct inner inner = {};
-	__u32 choice, key;
-	__sum16 *sum = NULL;
+/* What the caller learns of a packet: counters, and what decides about its backend. */
+struct found {
+	__u64 hash;
+	__u32 scope;
+	__u32 region;
+};
 
-	/* what is local goes as any other, but that its frames may come to our own MAC */
-	if (service->forward == FORWARD_LOCAL)
-		return found->vip->flags & VIP_BY_BUCKET ? UNCOMMON : UNSETTLED;
-	state = hot_of(service->table, found->hash);
-	if (state == HOT_IGNORE)
-		return found->vip->flags & VIP_HANDED_ON ? UNCOMMON : REASON_NOT_OWNER;
-	if (state != HOT_ACCEPT && !is_ours(bucket_of(service->table, found->hash)))
-		return UNCOMMON;
-	if (needs_lease(ctx, found->protocol, ports) && lease_over())
-		return UNCOMMON;
-	if (service->mss && found->protocol == PROTO_TCP && has_syn(ctx, ports))
-		return UNCOMMON;
-	choice = slot_word(service->region, slot_of(found->hash));
-	key = service->region * BACKENDS + (choice & SLOT_NOBODY);
-	if (choice >> SLOT_FLAGS_SHIFT || (choice & SLOT_NOBODY) == SLOT_NOBODY)
-		return UNCOMMON;
-	backend = bpf_map_lookup_elem(&backends, &key);
-	if (!backend || !backend->ifindex || (v6 ? v6->hop_limit : v4->ttl) <= 1)
-		return UNCOMMON;
-	if (backend->method == FORWARD_TUNNEL) {
-		inner.hash = found->hash;
-		inner.protocol = v6 ? PROTO_IPV6 : PROTO_IPIP;
-		inner.tos = v6 ? bpf_ntohl(v6->version_class_flow) >> 20 : v4->tos;
-		inner.length =
-			v6 ? sizeof(*v6) + bpf_ntohs(v6->payload_length) : bpf_ntohs(v4->length);
-		if (inner.length + tunnel_headers(backend) > backend->mtu)
-			return UNCOMMON;
-	} else if (backend->method == FORWARD_NAT) {
-		sum = transport_sum(ports, found->protocol, (void *)(long)ctx->data_end);
-		if (!sum)
-			return UNCOMMON;
-		if (v6)
-			translate6(v6, ports, sum, END_DESTINATION, backend->addr_hi,
-				   backend->addr_lo, backend->port);
-		else
-			translate4(v4, ports, sum, END_DESTINATION, backend->addr_lo,
-				   backend->port);
-	}
-	if (v6)
-		v6->hop_limit--;
-	else
-		decrement_ttl(v4);
-	if (backend->method != FORWARD_TUNNEL) {
-		copy_mac(eth->dst, backend->mac);
-		copy_mac(eth->src, backend->own_mac);
-	} else if (encapsulate(ctx, backend, sizeof(*eth), &inner)) {
-		return REASON_TOO_BIG;
-	}
-	return leave(ctx, backend);
-}
-
-/* The packet behind eth, whose fixed IP header and ports were checked. */
-ALWAYS_INLINE enum reason common_flow(struct xdp_md *ctx, struct eth *eth, struct ipv4 *v4,
-				      struct ipv6 *v6, struct ports *ports, __u32 *scope,
-				      enum way way)
+/*
+ * The packet behind eth, whose fixed IP header and ports were checked: by the hot part of the
+ * table, or by the bucket's word where moving is set, which is known when this is compiled.
+ */
+ALWAYS_INLINE enum reason common_flow(struct xdp_md *ctx, struct eth *eth, const struct ipv4 *v4,
+				      const struct ipv6 *v6, const struct ports *ports,
+				      struct found *found, int moving)
 {
-	struct common found = {};
-	enum reason reason = find_common(ctx, eth, v4, v6, ports, way, &found);
+	struct common common = {};
+	enum reason reason = find_common(ctx, eth, v4, v6, ports, &common);
 
 	if (reason)
 		return reason;
-	*scope = found.service->scope;
-	if (way == WAY_MOVING)
-		return moving_flow(ctx, eth, &found, !!v4);
-	if (way == WAY_FORWARD)
-		return forward_flow(ctx, eth, v4, v6, ports, &found);
-	return resting_flow(ctx, eth, &found, ports);
+	found->scope = common.service->scope;
+	if (moving)
+		return moving_flow(ctx, eth, &common, !!v4);
+	found->hash = common.hash;
+	found->region = common.service->region;
+	return resting_flow(ctx, eth, &common, ports);
 }
 
-ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope, enum way way)
+ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, struct found *found, int moving)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct eth *eth = (void *)(long)ctx->data;
@@ -270,7 +223,7 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope, enum way 
 		    ip->fragment & bpf_htons(IPV4_MORE | IPV4_OFFSET) ||
 		    (ip->protocol != PROTO_TCP && ip->protocol != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, ip, NULL, ports, scope, way);
+		return common_flow(ctx, eth, ip, NULL, ports, found, moving);
 	}
 	if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
 		struct ipv6 *ip = (void *)(eth + 1);
@@ -279,7 +232,7 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope, enum way 
 		if ((void *)(ports + 1) > end || bpf_ntohl(ip->version_class_flow) >> 28 != 6 ||
 		    (ip->next != PROTO_TCP && ip->next != PROTO_UDP))
 			return UNCOMMON;
-		return common_flow(ctx, eth, NULL, ip, ports, scope, way);
+		return common_flow(ctx, eth, NULL, ip, ports, found, moving);
 	}
 	return UNCOMMON;
 }
@@ -290,17 +243,8 @@ ALWAYS_INLINE enum reason common_way(struct xdp_md *ctx, __u32 *scope, enum way 
  */
 __attribute__((noinline)) int moving_way(struct xdp_md *ctx)
 {
-	__u32 scope = 0;
-	enum reason reason = common_way(ctx, &scope, WAY_MOVING);
+	struct found found = {};
+	enum reason reason = common_way(ctx, &found, 1);
 
-	return scope << 8 | reason;
-}
-
-/* And again, for a packet of a VIP whose services forward, or whose frames come to our own MAC. */
-__attribute__((noinline)) int forward_way(struct xdp_md *ctx)
-{
-	__u32 scope = 0;
-	enum reason reason = common_way(ctx, &scope, WAY_FORWARD);
-
-	return scope << 8 | reason;
+	return found.scope << 8 | reason;
 }

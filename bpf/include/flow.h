@@ -11,7 +11,6 @@ struct flow {
 	__u16 src_port;
 	__u16 dst_port;
 	__u8 protocol;
-	__u16 mss; /* what a larger one of a SYN is cut to; 0: it stays */
 	__u64 hash; /* by its service */
 	__u16 l4; /* offset of the transport header; 0 when the packet is not of the flow itself */
 	__u16 icmp; /* offset of the ICMP header where an error is about the flow, else 0 */

@@ -6,10 +6,14 @@
  */
 #pragma once
 
+#include "count.h"
 #include "decide.h"
 #include "encap.h"
 #include "nat.h"
 #include "exceptions.h"
+
+/* Not decided by who was asked: the long way knows. */
+#define UNCOMMON REASON_COUNT
 
 /* The slot of a flow, from other bits of its hash than the bucket. */
 ALWAYS_INLINE __u32 slot_of(__u64 hash)
@@ -80,6 +84,15 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	return place == SLOT_NOBODY ? REASON_NO_BACKEND : OUTCOME(REASON_FORWARDED, number);
 }
 
+/* Whether a common packet is a SYN, or may be; then its segment size may have to be cut. */
+ALWAYS_INLINE int may_open(const struct xdp_md *ctx, int is_ipv4)
+{
+	struct eth *eth = (void *)(long)ctx->data;
+	struct tcp *tcp = (void *)(eth + 1) + (is_ipv4 ? sizeof(struct ipv4) : sizeof(struct ipv6));
+
+	return (void *)(tcp + 1) > (void *)(long)ctx->data_end || tcp->flags & TCP_SYN;
+}
+
 struct mss_option {
 	__u8 kind;
 	__u8 length;
@@ -141,6 +154,8 @@ __attribute__((noinline)) int clamp_mss(struct xdp_md *ctx, __u32 l4, __u32 mss)
  * and in memory of the processor's own.
  */
 #define TO_TRANSLATE (1 << 24)
+/* And that the packet is still to be sent to its backend. */
+#define TO_SEND (1 << 25)
 
 /* Whether all is there that a turn to a NAT backend changes. */
 ALWAYS_INLINE int is_translatable(struct xdp_md *ctx, const struct sending *sending)
@@ -251,12 +266,110 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 		v6->hop_limit--;
 	copy_mac(eth->dst, backend->mac);
 	copy_mac(eth->src, backend->own_mac);
-	if (sending->mss && sending->l4 && sending->protocol == PROTO_TCP)
-		clamp_mss(ctx, sending->l4, sending->mss);
+	if (backend->mss && sending->l4 && sending->protocol == PROTO_TCP)
+		clamp_mss(ctx, sending->l4, backend->mss);
 	if (headers && encapsulate(ctx, backend, l3, &inner))
 		return REASON_TOO_BIG;
 	if (backend->method == FORWARD_NAT)
 		return leave_translation(sending, backend) ? REASON_NO_WAY
 							   : TO_TRANSLATE | leave(ctx, backend);
 	return leave(ctx, backend);
+}
+
+/* The rest of the long way, if it says so. */
+ALWAYS_INLINE int send_way(struct xdp_md *ctx, int outcome)
+{
+	__u32 first = 0;
+	struct sending *sending;
+	int result;
+
+	if (!(outcome & TO_SEND))
+		return outcome;
+	sending = bpf_map_lookup_elem(&sendings, &first);
+	result = sending ? send_away(ctx, sending) : REASON_NO_WAY;
+	if (tracing)
+		traced.reason = result & 0xff;
+	return (outcome & 0xffff00) | result;
+}
+
+/* What a tunnel takes from a common packet. */
+ALWAYS_INLINE void describe_inner(struct inner *inner, const struct ipv4 *v4, const struct ipv6 *v6)
+{
+	inner->protocol = v4 ? PROTO_IPIP : PROTO_IPV6;
+	inner->tos = v4 ? v4->tos : bpf_ntohl(v6->version_class_flow) >> 20;
+	inner->length = v4 ? bpf_ntohs(v4->length) : sizeof(*v6) + bpf_ntohs(v6->payload_length);
+}
+
+/* A common packet, one of v4 and v6 NULL, which is known when this is compiled. */
+ALWAYS_INLINE enum reason send_common(struct xdp_md *ctx, const struct backend *backend,
+				      struct eth *eth, struct ipv4 *v4, struct ipv6 *v6, __u64 hash)
+{
+	struct ports *ports = v4 ? (void *)(v4 + 1) : (void *)(v6 + 1);
+	__u8 protocol = v4 ? v4->protocol : v6->next;
+	__sum16 *sum;
+
+	if (backend->method == FORWARD_TUNNEL) {
+		struct inner inner = {.hash = hash};
+
+		describe_inner(&inner, v4, v6);
+		if (inner.length + tunnel_headers(backend) > backend->mtu)
+			return UNCOMMON;
+		if (v4)
+			decrement_ttl(v4);
+		else
+			v6->hop_limit--;
+		if (encapsulate(ctx, backend, sizeof(*eth), &inner))
+			return REASON_TOO_BIG;
+		return leave(ctx, backend);
+	}
+	if (backend->method == FORWARD_NAT) {
+		sum = transport_sum(ports, protocol, (void *)(long)ctx->data_end);
+		if (!sum)
+			return UNCOMMON;
+		if (v4)
+			translate4(v4, ports, sum, END_DESTINATION, backend->addr_lo,
+				   backend->port);
+		else
+			translate6(v6, ports, sum, END_DESTINATION, backend->addr_hi,
+				   backend->addr_lo, backend->port);
+	}
+	if (v4)
+		decrement_ttl(v4);
+	else
+		v6->hop_limit--;
+	copy_mac(eth->dst, backend->mac);
+	copy_mac(eth->src, backend->own_mac);
+	return leave(ctx, backend);
+}
+
+/*
+ * The rest of the short way, for a common packet that goes to a backend: the one of its slot, if
+ * that is at rest and nothing else is special; else UNCOMMON. Not a function of its own: a call is
+ * a third of what all of it costs.
+ */
+ALWAYS_INLINE int forward_way(struct xdp_md *ctx, __u32 region, __u64 hash)
+{
+	struct eth *eth = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct ipv4 *v4 = (void *)(eth + 1);
+	struct ipv6 *v6 = (void *)(eth + 1);
+	__u32 choice = slot_word(region, slot_of(hash)), key;
+	struct backend *backend;
+	int is_ipv4;
+
+	/* flags, or nobody's place */
+	if (choice >> SLOT_FLAGS_SHIFT || (choice & SLOT_NOBODY) == SLOT_NOBODY)
+		return UNCOMMON;
+	key = region * BACKENDS + (choice & SLOT_NOBODY);
+	backend = bpf_map_lookup_elem(&backends, &key);
+	if (!backend || !backend->ifindex || (void *)(v4 + 1) + sizeof(struct ports) > end)
+		return UNCOMMON;
+	is_ipv4 = eth->type == bpf_htons(ETHERTYPE_IPV4);
+	if (backend->mss && may_open(ctx, is_ipv4))
+		return UNCOMMON;
+	if (is_ipv4)
+		return v4->ttl <= 1 ? UNCOMMON : send_common(ctx, backend, eth, v4, NULL, hash);
+	if ((void *)(v6 + 1) + sizeof(struct ports) > end || v6->hop_limit <= 1)
+		return UNCOMMON;
+	return send_common(ctx, backend, eth, NULL, v6, hash);
 }

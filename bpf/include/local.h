@@ -92,11 +92,16 @@ ALWAYS_INLINE enum addressee addressee(const struct eth *eth, const struct vip *
 #define PEER_SLOT_BITS 8
 _Static_assert(1 << PEER_SLOT_BITS == PEER_SLOTS, "");
 
+ALWAYS_INLINE __u64 peer_key(const __u8 *mac)
+{
+	return *(const __u16 *)mac | (__u64) * (const __u16 *)(mac + 2) << 16 |
+	       (__u64) * (const __u16 *)(mac + 4) << 32;
+}
+
 /* Whether another node of the cluster has a MAC. */
 ALWAYS_INLINE int is_peer(__u64 published, const __u8 *mac)
 {
-	__u64 key = *(const __u16 *)mac | (__u64) * (const __u16 *)(mac + 2) << 16 |
-		    (__u64) * (const __u16 *)(mac + 4) << 32;
+	__u64 key = peer_key(mac);
 	__u32 half = live_half(published) * PEER_SLOTS;
 	__u32 slot = first_slot(published, key, PEER_SLOT_BITS);
 
@@ -110,6 +115,14 @@ ALWAYS_INLINE int is_peer(__u64 published, const __u8 *mac)
 			return 0;
 	}
 	return 0;
+}
+
+/* The same, by a look at one slot: it may err for a MAC that is no peer's, but for none that is. */
+ALWAYS_INLINE int may_be_peer(__u64 published, const __u8 *mac)
+{
+	__u32 slot = first_slot(published, peer_key(mac), PEER_SLOT_BITS);
+
+	return !!directory.peers[index_of(live_half(published) * PEER_SLOTS, slot)];
 }
 
 /*

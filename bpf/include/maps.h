@@ -81,6 +81,15 @@ struct {
 	__uint(max_entries, 1);
 } translations SEC(".maps");
 
+/* What the long way leaves for send_away, which runs after it: together they need too much stack.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct sending);
+	__uint(max_entries, 1);
+} sendings SEC(".maps");
+
 /* Whose the replies of backends are: written by lbd, as many as are in use. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

@@ -55,11 +55,15 @@ ALWAYS_INLINE void translate6(struct ipv6 *ip, struct ports *ports, __sum16 *sum
 			      __u64 addr_hi, __u64 addr_lo, __u16 port)
 {
 	__be64 *field = end == END_SOURCE ? ip->src : ip->dst;
-	__be64 hi = bpf_cpu_to_be64(addr_hi), lo = bpf_cpu_to_be64(addr_lo);
-	__u64 change = change64(field[0], hi) + change64(field[1], lo);
+	__be64 to = bpf_cpu_to_be64(addr_hi);
+	__u64 change = change64(field[0], to);
 
-	field[0] = hi;
-	field[1] = lo;
+	field[0] = to;
+	barrier_var(change); /* one half after the other: both at once need too much stack */
+	to = bpf_cpu_to_be64(addr_lo);
+	change += change64(field[1], to);
+	field[1] = to;
+	barrier_var(change);
 	change += translate_port(end == END_SOURCE ? &ports->src : &ports->dst, port);
 	*sum = changed_transport(*sum, change, ip->next);
 }

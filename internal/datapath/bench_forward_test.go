@@ -39,9 +39,11 @@ func BenchmarkForward(b *testing.B) {
 				frame := benchFrame(dst)
 				frame[map[string]int{"IPv4": 14 + 20 + 13, "IPv6": 14 + 40 + 13}[f.name]] = test.flags
 				b.Run(test.name+"/"+f.name+"/flows="+flows.String(), func(b *testing.B) {
-					ours := packettest.NewLane(b, instance.XDP(), frame, flows, actionTX)
-					ground := packettest.NewLane(b, drop, frame, flows, actionDrop)
-					compare(b, ours, ground)
+					lane := packettest.NewLane
+					if test.forward == lb.ForwardTunnel {
+						lane = packettest.NewWrappedLane
+					}
+					compare(b, lane(b, instance.XDP(), frame, flows, actionTX), lane(b, drop, frame, flows, actionDrop))
 				})
 			}
 		}

@@ -114,6 +114,7 @@ func backendEntry(svc *lb.Service, b *lb.Backend, device func(string) (*net.Inte
 	}
 	e := lbBackend{
 		Port:   b.Port,
+		Mss:    svc.MSS,
 		Method: uint8(svc.Forward),
 		Encap:  uint8(svc.Encap),
 	}

@@ -143,14 +143,10 @@ func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, re
 		PortsMask:    mask.Ports,
 		Table:        table,
 		Scope:        scope,
-		Mss:          s.MSS,
 		Region:       region,
 		Forward:      uint8(s.Forward),
 		TcpIdle:      uint32(s.TCPIdle / time.Second),
 		UdpIdle:      uint32(s.UDPIdle / time.Second),
-	}
-	if s.Forward != lb.ForwardLocal {
-		vip.Flags |= uint16(lbVipFlagsVIP_APART)
 	}
 	if s.Protocol == lb.ProtocolAny {
 		vip.Flags |= uint16(lbVipFlagsVIP_HAS_ANY)

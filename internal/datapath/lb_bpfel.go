@@ -27,7 +27,9 @@ type lbBackend struct {
 	Method  uint8
 	Encap   uint8
 	IsIpv4  uint8
-	Pad     [9]uint8
+	Pad1    uint8
+	Mss     uint16
+	Pad2    [6]uint8
 }
 
 type lbBucketFlags uint32
@@ -87,13 +89,12 @@ type lbDirectory struct {
 		PortsMask    uint32
 		Table        uint32
 		Scope        uint16
-		Mss          uint16
-		Region       uint32
 		Forward      uint8
-		Pad          [3]uint8
+		Pad1         uint8
+		Region       uint32
 		TcpIdle      uint32
 		UdpIdle      uint32
-		Pad2         [2]uint32
+		Pad2         [12]uint8
 		_            [4]byte
 	}
 }
@@ -331,6 +332,20 @@ const (
 	lbReverseKindsREVERSE_ALL   lbReverseKinds = 2
 )
 
+type lbSending struct {
+	_        structs.HostLayout
+	Hash     uint64
+	Backend  uint32
+	L3       uint16
+	L4       uint16
+	IsIpv4   uint8
+	Protocol uint8
+	OwnMac   [6]uint8
+	Icmp     uint16
+	Pad      [4]uint8
+	_        [2]byte
+}
+
 type lbService struct {
 	_            structs.HostLayout
 	Selector     uint64
@@ -339,13 +354,12 @@ type lbService struct {
 	PortsMask    uint32
 	Table        uint32
 	Scope        uint16
-	Mss          uint16
-	Region       uint32
 	Forward      uint8
-	Pad          [3]uint8
+	Pad1         uint8
+	Region       uint32
 	TcpIdle      uint32
 	UdpIdle      uint32
-	Pad2         [2]uint32
+	Pad2         [12]uint8
 	_            [4]byte
 }
 
@@ -472,10 +486,9 @@ type lbVipFlags uint32
 const (
 	lbVipFlagsVIP_DROP_UNNAMED lbVipFlags = 1
 	lbVipFlagsVIP_HAS_ANY      lbVipFlags = 2
-	lbVipFlagsVIP_APART        lbVipFlags = 4
-	lbVipFlagsVIP_BY_BUCKET    lbVipFlags = 8
-	lbVipFlagsVIP_SILENT       lbVipFlags = 16
-	lbVipFlagsVIP_HANDED_ON    lbVipFlags = 32
+	lbVipFlagsVIP_BY_BUCKET    lbVipFlags = 4
+	lbVipFlagsVIP_SILENT       lbVipFlags = 8
+	lbVipFlagsVIP_HANDED_ON    lbVipFlags = 16
 )
 
 // Names of all BPF objects in the ELF.
@@ -496,6 +509,7 @@ const (
 	lbMapLease        = "lease"
 	lbMapNodes        = "nodes"
 	lbMapReverse      = "reverse"
+	lbMapSendings     = "sendings"
 	lbMapTables       = "tables"
 	lbMapTranslations = "translations"
 	lbProgLbEgress    = "lb_egress"
@@ -577,6 +591,7 @@ type lbMapSpecs struct {
 	Lease        *ebpf.MapSpec `ebpf:"lease"`
 	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
 	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
+	Sendings     *ebpf.MapSpec `ebpf:"sendings"`
 	Tables       *ebpf.MapSpec `ebpf:"tables"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
 }
@@ -626,6 +641,7 @@ type lbMaps struct {
 	Lease        *ebpf.Map `ebpf:"lease"`
 	Nodes        *ebpf.Map `ebpf:"nodes"`
 	Reverse      *ebpf.Map `ebpf:"reverse"`
+	Sendings     *ebpf.Map `ebpf:"sendings"`
 	Tables       *ebpf.Map `ebpf:"tables"`
 	Translations *ebpf.Map `ebpf:"translations"`
 }
@@ -646,6 +662,7 @@ func (m *lbMaps) Close() error {
 		m.Lease,
 		m.Nodes,
 		m.Reverse,
+		m.Sendings,
 		m.Tables,
 		m.Translations,
 	)

@@ -128,7 +128,7 @@ func announced(v *lb.VIP, own [6]byte) (mac [6]byte, flags uint16) {
 	if len(v.MAC) == 6 {
 		own = [6]byte(v.MAC)
 	}
-	return own, flags | uint16(lbVipFlagsVIP_APART|lbVipFlagsVIP_BY_BUCKET)
+	return own, flags | uint16(lbVipFlagsVIP_BY_BUCKET)
 }
 
 // hardwareAddr is the MAC of an interface; loopback, where tests run programs, has none.
