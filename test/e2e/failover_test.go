@@ -165,6 +165,20 @@ func (c *cluster) moveVIPs(t testing.TB, way ...string) {
 	}
 }
 
+// Directors agree on the backend of every flow, so connections go on through whoever has the VIP.
+func TestMovingAFailoverVIPOfDirectorsBreaksNothing(t *testing.T) {
+	forwardUnderLoad(t, farmOptions{forward: "dr", announce: "failover", weights: three}, func(f *farm, _ *standardLoad) {
+		for _, to := range []string{"n1", "n2", "n1"} {
+			for _, vip := range []netip.Addr{vip4, vip6} {
+				f.nodes[0].lbctl(t, fmt.Sprintf("vips move %s %s", vip, to)).want(t, exitOK)
+			}
+			wantOwner(t, to, f.nodes...)
+			f.wantNeighbour(t, f.called(to).mac(t))
+			time.Sleep(500 * time.Millisecond)
+		}
+	}).wantUnharmed(t)
+}
+
 // drainOwner drains the node that has the VIPs, and takes that back.
 func (c *cluster) drainOwner(t testing.TB) time.Duration {
 	t.Helper()
