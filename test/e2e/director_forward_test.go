@@ -10,7 +10,7 @@ import (
 )
 
 // forwards are the ways of forwarding that are tested alike.
-var forwards = []string{"dr"}
+var forwards = []string{"dr", "tunnel", "nat"}
 
 // Each connection is made once and answered by one backend, from the VIP, whichever director had its
 // bucket; shares follow the weights.
