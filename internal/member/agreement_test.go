@@ -1,6 +1,7 @@
 package member
 
 import (
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -110,6 +111,29 @@ func TestNodesAreThoseOfTheConfigurationAndThoseThatJoined(t *testing.T) {
 	}
 	if diff := cmp.Diff(map[string]int16{"n1": 0, "n2": 1, "n3": 2, "n4": 3}, index); diff != "" {
 		t.Errorf("index (-want +got):\n%s", diff)
+	}
+}
+
+// A frame that is handed on must be known as a peer's by all who could hand it on again.
+func TestPeersAreMetWhenTheMACsOfAllThatLiveAreKnown(t *testing.T) {
+	mac := net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	m := &Member{}
+	for _, test := range []struct {
+		name    string
+		members []ownership.Member
+		nodes   []lb.Node
+		want    bool
+	}{
+		{"alone", []ownership.Member{{Name: "n2"}}, []lb.Node{{Name: "n2", Local: true}}, true},
+		{"a peer", []ownership.Member{{Name: "n1"}, {Name: "n2"}}, []lb.Node{{Name: "n1", MAC: mac}, {Name: "n2", Local: true}}, true},
+		{"a peer whose MAC is not known", []ownership.Member{{Name: "n1"}, {Name: "n2"}}, []lb.Node{{Name: "n1"}, {Name: "n2", Local: true}}, false},
+		{"a peer that died", []ownership.Member{{Name: "n1", Dead: true}, {Name: "n2"}}, []lb.Node{{Name: "n1"}, {Name: "n2", Local: true}}, true},
+		{"a node that was never heard", []ownership.Member{{Name: "n2"}}, []lb.Node{{Name: "n1"}, {Name: "n2", Local: true}}, true},
+	} {
+		m.status.Members = test.members
+		if got := m.met(test.nodes); got != test.want {
+			t.Errorf("%s: met %v, want %v", test.name, got, test.want)
+		}
 	}
 }
 
