@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 
 	"github.com/lbctl/lbctl/internal/datapath"
@@ -188,6 +189,10 @@ func traceSteps(s *screen, f *frame, r *traceResult) {
 		step("bucket", "%d of table %d: %s", b.Index, b.Table, b.Verb)
 		step("owner", "%s", bucketOwner(b))
 	}
+	if t := r.Slot; t != nil {
+		step("slot", "%s", slotText(t))
+		step("backend", "%s", backendText(t.Backend))
+	}
 	step("verdict", "%s, %s: %s", s.paint(verdictColour(r.Reason.Verdict), string(r.Reason.Verdict)),
 		r.Reason.Name, r.Reason.Explanation)
 	if !bytes.Equal(r.Frame, r.Sent) {
@@ -246,9 +251,30 @@ func bucketOwner(b *datapath.TracedBucket) string {
 	return b.Node
 }
 
+func slotText(t *datapath.TracedSlot) string {
+	if len(t.Marks) == 0 {
+		return fmt.Sprint(t.Slot)
+	}
+	return fmt.Sprintf("%d, in transition: %s", t.Slot, strings.Join(t.Marks, ", "))
+}
+
+func backendText(b *datapath.TracedBackend) string {
+	if b == nil {
+		return "none"
+	}
+	text := b.Address.String()
+	if b.Port != 0 {
+		text = netip.AddrPortFrom(b.Address, b.Port).String()
+	}
+	if b.MAC == "" {
+		return text + " by " + b.Method + ", next hop not known"
+	}
+	return fmt.Sprintf("%s by %s, next hop %s on %s", text, b.Method, b.MAC, b.Interface)
+}
+
 func verdictColour(v datapath.Verdict) string {
 	switch v {
-	case datapath.VerdictAccept, datapath.VerdictAnswer:
+	case datapath.VerdictAccept, datapath.VerdictAnswer, datapath.VerdictForward:
 		return green
 	case datapath.VerdictDrop:
 		return red

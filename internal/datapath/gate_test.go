@@ -8,6 +8,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/packettest"
 )
 
@@ -22,6 +23,9 @@ func BenchmarkGate(b *testing.B) {
 	drop, _ := packettest.Floors(b)
 	mine, theirs := benchInstance(b, 0), benchInstance(b, 1)
 	fixtures := instanceOf(b, world())
+	dr := forwardInstance(b, lb.AnnounceMulticast, lb.ForwardDR, lb.EncapIP, v4)
+	tunnel := forwardInstance(b, lb.AnnounceMulticast, lb.ForwardTunnel, lb.EncapIP, v4)
+	nat := forwardInstance(b, lb.AnnounceMulticast, lb.ForwardNAT, lb.EncapIP, v4)
 	for _, f := range families {
 		vip, other := "192.0.2.80", "192.0.2.81"
 		if f == v6 {
@@ -32,6 +36,9 @@ func BenchmarkGate(b *testing.B) {
 			packettest.TCP{Src: portClient, Dst: portSSH, Flags: packettest.SYN})
 		gate(b, drop, "not-owner/"+f.name, theirs, common, actionDrop)
 		gate(b, drop, "owner/"+f.name, mine, common, actionPass)
+		gate(b, drop, "dr/"+f.name, dr, common, actionTX)
+		gate(b, drop, "tunnel/"+f.name, tunnel, common, actionTX)
+		gate(b, drop, "nat/"+f.name, nat, common, actionTX)
 		gate(b, drop, "not-vip/"+f.name, mine, benchFrame(netip.MustParseAddr(other)), actionPass)
 		gate(b, drop, "not-owner-vlan/"+f.name, fixtures, tagged, actionDrop)
 		gate(b, drop, "owner-range/"+f.name, fixtures, f.udp(vipMine, portRange+100), actionPass)

@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/nettest"
 	"github.com/lbctl/lbctl/internal/packettest"
 )
@@ -107,5 +110,66 @@ func TestATraceTellsOfABucketInTransitionWhatDecides(t *testing.T) {
 	})
 	if got := trace(movingFamily{v4}.syn(kindMine)); !got.Lapsed || got.Reason.Name != "lapsed" {
 		t.Errorf("after the lease: %+v", got)
+	}
+}
+
+func TestATraceTellsWhichBackendASlotLedTo(t *testing.T) {
+	s := newSite(t, "eth0")
+	d := s.open(datapath.ModeAuto)
+	want := forwardWorld()
+	for i := range want.VIPs {
+		want.VIPs[i].Interface = "eth0"
+	}
+	moving := slices.Repeat([]lb.SlotMark{lb.SlotMoving | lb.SlotNoting}, lb.Slots)
+	for i := range want.Services {
+		service := &want.Services[i]
+		for b := range service.Backends {
+			if hop := service.Backends[b].Hop; hop != nil {
+				hop.Interface = "eth0"
+			}
+		}
+		if service.Name == "dns" {
+			service.Choice = &lb.Choice{Current: worldChoice().Current, Previous: worldChoice().Current, Marks: moving}
+		}
+	}
+	s.set(d, want)
+	view := s.view()
+	for _, test := range []struct {
+		frame  []byte
+		port   uint16
+		marks  []string
+		method string
+	}{
+		{frame: v4.toPort(vipForward, portWeb, packettest.SYN, 0), port: portWeb, method: "dr"},
+		{frame: v6.toPort(vipForward, portWayless, packettest.SYN, 0), port: portWayless, method: "dr"},
+		{frame: v4.toPort(vipTunnel, portOuter6, packettest.ACK, 0), port: portOuter6, method: "tunnel"},
+		{frame: v6.toPort(vipTunnel, portGUE4, packettest.ACK, 0), port: portGUE4, method: "tunnel in gue"},
+		{frame: v4.udp(vipForward, portDNS), port: portDNS, method: "dr", marks: []string{"moving", "noting"}},
+		{frame: v4.toPort(vipForward, portEmpty, packettest.SYN, 0), port: portEmpty},
+	} {
+		f := v4
+		if test.frame[12] == 0x86 {
+			f = v6
+		}
+		outer := v4
+		if test.port == portOuter6 {
+			outer = v6
+		}
+		backend := worldBackends(outer, "eth0")[f.backend(test.port)]
+		slot := &datapath.TracedSlot{Slot: int(f.hash(f.client, portClient, test.port) >> 32 * lb.Slots >> 32), Marks: test.marks}
+		if test.method != "" {
+			slot.Backend = &datapath.TracedBackend{Address: backend.Addr, Method: test.method, Interface: "eth0", MAC: backend.Hop.MAC.String()}
+		}
+		if test.port == portWayless {
+			slot.Backend.Interface, slot.Backend.MAC = "", ""
+		}
+		var got *datapath.Trace
+		s.must(s.node.Do(func() (err error) {
+			got, err = view.Trace(test.frame, "eth0")
+			return err
+		}))
+		if diff := cmp.Diff(slot, got.Slot, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); diff != "" {
+			t.Errorf("port %d (-want +got):\n%s", test.port, diff)
+		}
 	}
 }

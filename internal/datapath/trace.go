@@ -9,7 +9,7 @@ import (
 
 // A Trace is every decision about one made-up frame.
 type Trace struct {
-	Action   uint32        `json:"action"` // XDP_DROP 1, XDP_PASS 2, XDP_TX 3
+	Action   uint32        `json:"action"` // XDP_DROP 1, XDP_PASS 2, XDP_TX 3, XDP_REDIRECT 4
 	Reason   Reason        `json:"reason"`
 	Flow     *TracedFlow   `json:"flow,omitempty"` // of a frame for a VIP
 	VLAN     uint16        `json:"vlan,omitempty"`
@@ -19,6 +19,7 @@ type Trace struct {
 	Error    bool          `json:"icmp_error,omitempty"` // the flow is the one it quotes
 	Direct   bool          `json:"direct,omitempty"`     // sent to the node's own MAC
 	Bucket   *TracedBucket `json:"bucket,omitempty"`
+	Slot     *TracedSlot   `json:"slot,omitempty"`    // of a service that forwards
 	Opens    bool          `json:"opens,omitempty"`   // a SYN of a bucket in transition, or to our own MAC
 	Sockets  string        `json:"sockets,omitempty"` // what they had of the flow, if they were asked
 	Lapsed   bool          `json:"lapsed,omitempty"`  // the lease has ended
@@ -114,6 +115,7 @@ func (v *View) describe(outcome Outcome, raw *lbTrace) (*Trace, error) {
 		Frame:  outcome.Frame,
 		Opens:  flags&lbTraceFlagsTRACE_OPENS != 0,
 		Lapsed: flags&lbTraceFlagsTRACE_LAPSED != 0,
+		Slot:   v.set.tracedSlot(raw),
 	}
 	switch {
 	case flags&lbTraceFlagsTRACE_SOCKET != 0:
