@@ -388,4 +388,9 @@ func TestAMachineChangesItsRole(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(node.pins, "backend")); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the pins of a backend are still there: %v", err)
 	}
+	l.write(drBackend)
+	node.reload()
+	if status, err := node.status(); err != nil || !strings.Contains(status.Config.LastError, "role changed") {
+		t.Errorf("a running node became a backend: %+v, %v", status, err)
+	}
 }
