@@ -45,6 +45,19 @@ func TestFailoverVIPsOfOneNodeShareATable(t *testing.T) {
 			t.Errorf("%s has table %d, want that of its VIP", s.Name, s.Table)
 		}
 	}
+	for _, met := range []bool{false, true} {
+		agreed.Met = met
+		state, err := Agreed(cfg, agreed, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range state.VIPs {
+			v := &state.VIPs[i]
+			if want := met && v.Announce == lb.AnnounceFailover; v.HandOn != want {
+				t.Errorf("peers met %v: what comes for %s is handed on: %v, want %v", met, v.Addr, v.HandOn, want)
+			}
+		}
+	}
 	if len(state.Tables) != 5 {
 		t.Errorf("%d tables, want 5", len(state.Tables))
 	}
