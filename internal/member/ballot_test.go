@@ -3,6 +3,7 @@ package member
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 
@@ -59,7 +60,7 @@ func TestVotesAboutAllBackendsThereCanBeFitIntoAMessage(t *testing.T) {
 		vote.Reason = ""
 		all[about] = vote
 	}
-	if diff := cmp.Diff(all, got); diff != "" || size > cluster.MaxMessage {
-		t.Errorf("%d bytes, votes (-want +got):\n%s", size, diff)
+	if !maps.Equal(all, got) || size > cluster.MaxMessage {
+		t.Errorf("%d bytes, %d votes of %d", size, len(got), len(all))
 	}
 }

@@ -45,13 +45,8 @@ func (m *Member) fact(from string, payload []byte) error {
 		return fmt.Errorf("facts: %w", err)
 	}
 	m.mu.Lock()
-	_, known := m.facts[from]
 	m.facts[from] = facts
-	cast := !known && m.votes != nil
 	m.mu.Unlock()
-	if cast {
-		m.cast(from)
-	}
 	if facts.Digest != m.opts.Store.Digest() {
 		m.share(from)
 	}

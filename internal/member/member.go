@@ -118,7 +118,10 @@ func New(opts Options) (*Member, error) {
 		}
 	}
 	opts.Cluster.Received = m.received
-	opts.Cluster.Changed = func(cluster.Peer) { notice() }
+	opts.Cluster.Changed = func(p cluster.Peer) {
+		notice()
+		m.greet(p)
+	}
 	if err := m.begin(); err != nil {
 		return nil, err
 	}

@@ -97,7 +97,9 @@ func (m *Member) cast(to string) {
 	m.mu.Lock()
 	m.ballotNumber++
 	b := m.votes.ballot(m.ballotNumber)
-	m.votedAt = time.Now()
+	if to == "" {
+		m.votedAt = time.Now()
+	}
 	m.mu.Unlock()
 	message, err := b.encode()
 	if err != nil {
@@ -105,6 +107,16 @@ func (m *Member) cast(to string) {
 		return
 	}
 	_ = m.cluster.Send(to, message) // told again
+}
+
+// greet tells a peer that came, or began a new life, what we found out.
+func (m *Member) greet(p cluster.Peer) {
+	m.mu.Lock()
+	voted := m.votes != nil
+	m.mu.Unlock()
+	if voted && p.Alive {
+		m.cast(p.Name)
+	}
 }
 
 // castAgain repeats our votes when it is time.

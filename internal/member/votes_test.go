@@ -45,7 +45,7 @@ func TestDirectorsKnowWhatTheOthersFoundOut(t *testing.T) {
 		p.voters(t, 5*time.Second, "n1 false", "n2 false")
 	}
 	l.nodes[2].start(t)
-	l.nodes[2].voters(t, 4*time.Second, "n1 false", "n2 false")
+	l.nodes[2].voters(t, 3*time.Second, "n1 false", "n2 false")
 	l.nodes[2].ask(t, "vote down", "done")
 	for _, p := range l.nodes {
 		p.voters(t, 5*time.Second, "n1 false", "n2 false", "n3 false")

@@ -152,6 +152,8 @@ func TestADirectorThatStartsBringsNoDeadBackendBack(t *testing.T) {
 	c.seen(t, c.nodes, "b1 up", "b2 up")
 	check(t, c.sw.Host.Down("b2-eth0"))
 	c.seen(t, c.nodes, "b1 up", "b2 down...")
+	// From now on a check needs 6 s to find that a backend is down, longer than a director to join.
+	c.everywhere("interval: 200ms, timeout: 190ms, rise: 1, fall: 3", "interval: 300ms, timeout: 290ms, rise: 1, fall: 20")
 	c.nodes[1].stop(syscall.SIGKILL)
 	stop, ended := make(chan struct{}), make(chan error, 1)
 	go func() {
@@ -172,7 +174,7 @@ func TestADirectorThatStartsBringsNoDeadBackendBack(t *testing.T) {
 	c.nodes[1].start()
 	c.agree(t)
 	c.seen(t, c.nodes, "b1 up", "b2 down...")
-	time.Sleep(2 * time.Second) // its checks have long failed, too
+	time.Sleep(2 * time.Second) // more than a vote takes to get there
 	close(stop)
 	if err := <-ended; err != nil {
 		t.Errorf("n1 saw: %v", err)
