@@ -394,3 +394,20 @@ func TestAMachineChangesItsRole(t *testing.T) {
 		t.Errorf("a running node became a backend: %+v, %v", status, err)
 	}
 }
+
+// A tunnel to an address that the backend does not have may be for somebody behind it.
+func TestABackendTakesTunnelsToAnAddressThatItGetsLater(t *testing.T) {
+	l := newBackendLab(t, tunnelBackend("auto"))
+	late := netip.MustParseAddr("192.0.2.77")
+	l.direct(packettest.Tunnel{Src: director4, Dst: late}.Wrap)
+	l.backend.start()
+	l.mustNotAnswer("before the backend has the address")
+	check(t, l.backend.host.Addr("eth0", netip.PrefixFrom(late, 24)))
+	nettest.Eventually(t, 10*time.Second, func() error { return l.answers(vip4, time.Second) })
+	l.mustAnswer("with the address")
+	status, err := l.backend.status()
+	check(t, err)
+	if !strings.Contains(fmt.Sprintf("%+v", status.RealServer.Tunnels), "other-host") {
+		t.Errorf("counted: %+v", status.RealServer.Tunnels)
+	}
+}
