@@ -13,6 +13,7 @@ import (
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/member"
 	"github.com/lbctl/lbctl/internal/nexthop"
 	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/store"
@@ -35,7 +36,8 @@ type forwarder struct {
 	services map[string]balanced
 	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
 	flows    map[string][]int         // of each place, when somebody looked last
-	waiting  map[string]time.Time     // services that never had an output, and until when they wait
+	watch    flowWatch
+	waiting  map[string]time.Time // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
 	targets  desired.Targets
 	decided  chan struct{} // is closed once each service has had an output
@@ -54,6 +56,7 @@ func newForwarder(log *slog.Logger) *forwarder {
 		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
 	}
+	f.watch.heard = make(chan []member.Flow, 16)
 	f.ways = nexthop.New(log, f.stir)
 	f.dialler = newDialler(log, f.ways)
 	return f
@@ -191,54 +194,6 @@ func (p *planner) forward() {
 	if len(f.waiting) == 0 && !f.ready() {
 		close(f.decided)
 	}
-}
-
-// seeFlows looks at the flows that the datapath remembers, if a service waits for some to end, and says
-// whether there is something to decide.
-func (p *planner) seeFlows() bool {
-	f := p.forwarder
-	waits := false
-	for _, output := range f.outputs {
-		waits = waits || output.Moving > 0 || slices.ContainsFunc(output.Places, func(place balance.Place) bool {
-			return place.State == balance.StateRemoved
-		})
-	}
-	if !waits {
-		f.flows = nil
-	}
-	if !waits || !f.applied {
-		return false
-	}
-	began := f.now()
-	exceptions, err := p.path.Exceptions()
-	if err != nil {
-		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", err)
-		return false
-	}
-	f.seen = seenOf(began, f.outputs, exceptions)
-	f.flows = make(map[string][]int, len(f.seen))
-	for service, seen := range f.seen {
-		f.flows[service] = seen.Flows
-	}
-	return true
-}
-
-// seenOf sorts flows by their services.
-func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions []datapath.Exception) map[string]*balance.Seen {
-	all := make(map[string]*balance.Seen, len(outputs))
-	for name, output := range outputs {
-		all[name] = &balance.Seen{Began: began, Slots: make([]bool, lb.Slots), Flows: make([]int, len(output.Places))}
-	}
-	for i := range exceptions {
-		e := &exceptions[i]
-		seen := all[e.Service]
-		if seen == nil || e.Backend >= len(seen.Flows) {
-			continue
-		}
-		seen.Flows[e.Backend]++
-		seen.Slots[e.Slot] = seen.Slots[e.Slot] || !e.Current
-	}
-	return all
 }
 
 func sooner(a, b time.Duration) time.Duration {

@@ -62,6 +62,7 @@ func (p *planner) join() error {
 		UDPFlows:   p.path.UDPFlows,
 		Happened:   p.happened,
 		Voted:      p.forwarder.stir,
+		Flows:      p.forwarder.watch.take,
 		Log:        p.opts.Log,
 	})
 	if err != nil {

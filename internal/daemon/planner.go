@@ -23,7 +23,6 @@ import (
 
 const (
 	quiet      = 20 * time.Millisecond // of events before acting: links change in bursts
-	flowsEvery = 10 * time.Second      // between looks at the flows of slots in transition
 	pruneEvery = 10 * time.Second      // between looks at what others changed
 	retryFirst = 250 * time.Millisecond
 	retryLast  = 10 * time.Second
@@ -151,9 +150,11 @@ func (p *planner) run(ctx context.Context) error {
 		case <-p.forwarder.due:
 			again = p.forwarder.rethink(again)
 		case <-flows.C:
-			if p.seeFlows() {
+			if p.watchFlows() {
 				again = p.forwarder.rethink(again)
 			}
+		case flows := <-p.forwarder.watch.heard:
+			p.hearFlows(flows)
 		case <-claims.C:
 			p.lookForClaims()
 		case <-prune.C:

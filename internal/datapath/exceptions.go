@@ -9,6 +9,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
@@ -23,6 +24,10 @@ type Exception struct {
 	Current  bool // which is where the slot's new flows go, too
 	Silent   time.Duration
 }
+
+// TellWithin is how soon a director tells others again of a flow that comes by there. So much longer than
+// it may be silent a flow is remembered, as it may not be silent for another director.
+const TellWithin = 15 * time.Second
 
 // Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
 // longer than they may be, or are at a backend that there is no way to.
@@ -40,6 +45,46 @@ func (d *Datapath) Exceptions() ([]Exception, error) {
 		}
 	}
 	return list, nil
+}
+
+// Note notes flows that another director told of, as if they had been seen now. What is noted already to
+// be elsewhere stays so.
+func (d *Datapath) Note(flows []Exception) error {
+	if d.maps == nil {
+		return nil
+	}
+	owners, err := d.maps.regionOwners()
+	if err != nil {
+		return err
+	}
+	type at struct {
+		service string
+		vip     netip.Addr
+	}
+	regions := make(map[at]uint32)
+	for region, owner := range owners {
+		regions[at{owner.service, owner.vip}] = region
+	}
+	noted := d.maps.maps["exceptions"]
+	now := uint64(Monotonic())
+	for i := range flows {
+		e := &flows[i]
+		region, ok := regions[at{e.Service, e.Local.Addr()}]
+		if !ok {
+			continue
+		}
+		key := lbNotedFlow{Region: region, SrcPort: e.Remote.Port(), DstPort: e.Local.Port(), Protocol: uint8(e.Protocol)}
+		key.SrcHi, key.SrcLo = flowhash.Halves(e.Remote.Addr())
+		var before lbNoted
+		if err := noted.Lookup(&key, &before); err == nil && int(before.Place) != e.Backend {
+			continue
+		}
+		value := lbNoted{SeenNs: now, Slot: uint32(e.Slot), Place: uint16(e.Backend)}
+		if err := noted.Put(&key, &value); err != nil {
+			return fmt.Errorf("note a flow: %w", err)
+		}
+	}
+	return nil
 }
 
 // Exceptions returns the flows that are noted, in no order.
@@ -92,7 +137,7 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		idle = owner.tcpIdle
 	}
 	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
-	return e, e.Silent <= idle && place.Ifindex != 0
+	return e, e.Silent <= idle+TellWithin && place.Ifindex != 0
 }
 
 // A regionOwner is the service whose a region is.

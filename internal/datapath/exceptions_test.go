@@ -247,7 +247,7 @@ func TestDatagramsAreNotedBeforeTheirSlotChanges(t *testing.T) {
 		l.goes("a new one goes elsewhere", l.datagram(portNew), 1)
 		l.goes("each time", l.datagram(portNew), 1)
 		l.hasNoted("with exceptions", map[uint16]int{portOld: 0, portSlow: 0})
-		l.age(slotUDPIdle + time.Second)
+		l.age(slotUDPIdle + datapath.TellWithin + time.Second)
 		l.hasNoted("after the time", map[uint16]int{})
 		l.set(1, 0, lb.SlotMoving)
 		l.goes("what is unknown of a moving slot is new", l.datagram(portLate), 1)
@@ -314,6 +314,28 @@ func TestExceptionsAreReadWithTheirNames(t *testing.T) {
 		if diff := gocmp.Diff(want, got, opts...); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
+	})
+}
+
+func TestWhatAnotherDirectorTellsIsNoted(t *testing.T) {
+	const ack = packettest.ACK
+	inSlotLab(t, func(l *slotLab) {
+		l.set(1, 0, lb.SlotMoving)
+		for range 2 {
+			l.goes("one that came by here", l.segment(portOld, ack), 0)
+		}
+		told := func(port uint16, service string, backend int) datapath.Exception {
+			return datapath.Exception{
+				Service: service, Remote: netip.AddrPortFrom(l.client, port), Local: netip.AddrPortFrom(l.vip(vipMine), portWeb),
+				Protocol: lb.ProtocolTCP, Backend: backend,
+			}
+		}
+		if err := l.instance.Note([]datapath.Exception{told(portNew, "tcp", 1), told(portOld, "tcp", 2), told(portLate, "gone", 1)}); err != nil {
+			t.Fatal(err)
+		}
+		l.goes("one that was opened by another", l.segment(portNew, ack), 1)
+		l.goes("what is known here stays", l.segment(portOld, ack), 0)
+		l.goes("what is of no service is unknown", l.segment(portLate, ack), 0)
 	})
 }
 

@@ -46,6 +46,12 @@ func (i *Instance) Exceptions() ([]Exception, error) {
 	return d.Exceptions()
 }
 
+// Note is Datapath.Note.
+func (i *Instance) Note(flows []Exception) error {
+	d := Datapath{maps: i.set}
+	return d.Note(flows)
+}
+
 // Recall is Datapath.Recall.
 func (i *Instance) Recall() (map[string]Recalled, error) {
 	d := Datapath{maps: i.set}

@@ -48,6 +48,8 @@ type Options struct {
 	Happened func(ownership.Happening)
 	// Voted tells that a peer found out something else about backends. It must not wait; may be nil.
 	Voted func()
+	// Flows takes the flows that a peer remembers. It must not wait; may be nil.
+	Flows func([]Flow)
 
 	Log *slog.Logger
 }
@@ -321,6 +323,8 @@ func (m *Member) received(from string, message []byte) {
 			err = m.echo(from, payload)
 		case kindVotes:
 			err = m.voted(from, payload)
+		case kindFlows:
+			err = m.flows(payload)
 		case kindKeys:
 			err = m.keys.received(from, payload)
 		default:

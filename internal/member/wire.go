@@ -14,6 +14,7 @@ const (
 	kindKeys      = 4 // of a rotation of the cluster's key
 	kindEcho      = 5 // asks whether a peer hears us, or answers
 	kindVotes     = 6 // what a director found out about backends
+	kindFlows     = 7 // flows that a director remembers
 )
 
 // Facts are what a node tells about itself for people. Nothing is decided by them.
