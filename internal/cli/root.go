@@ -25,7 +25,7 @@ func (a *app) root() *cobra.Command {
 
   status, vips, services, backends, nodes, config, events, keys
                                           ask lbd over its socket
-  maps, trace, owner, drops               read the pinned maps as root, with lbd running or not
+  maps, flows, trace, owner, drops        read the pinned maps as root, with lbd running or not
   doctor, backend                         find mistakes on a backend or a director; set up a backend
 
 ` + exitCodes,
@@ -40,6 +40,7 @@ func (a *app) root() *cobra.Command {
 		nodesCommand(a),
 		configCommand(a),
 		mapsCommand(a),
+		flowsCommand(a),
 		traceCommand(a),
 		ownerCommand(a),
 		dropsCommand(a),

@@ -20,8 +20,10 @@ type Exception struct {
 	Local    netip.AddrPort // of the VIP
 	Protocol lb.Protocol
 	Slot     int
-	Backend  int  // where it is: an index in the service's Backends
-	Current  bool // which is where the slot's new flows go, too
+	Mark     lb.SlotMark // of the slot
+	Backend  int         // where it is: an index in the service's Backends
+	Addr     netip.Addr  // the backend's
+	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
 }
 
@@ -130,13 +132,14 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		Local:  netip.AddrPortFrom(owner.vip, key.DstPort),
 		Silent: max(0, now-time.Duration(value.SeenNs)),
 	}
-	current, _, _ := s.slot(key.Region, e.Slot)
-	e.Current = int(current) == e.Backend
+	current, _, mark := s.slot(key.Region, e.Slot)
+	e.Current, e.Mark = int(current) == e.Backend, mark
 	idle := owner.udpIdle
 	if e.Protocol == lb.ProtocolTCP {
 		idle = owner.tcpIdle
 	}
 	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
+	e.Addr = address(place.AddrHi, place.AddrLo)
 	return e, e.Silent <= idle+TellWithin && place.Ifindex != 0
 }
 

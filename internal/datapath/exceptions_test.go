@@ -306,11 +306,12 @@ func TestExceptionsAreReadWithTheirNames(t *testing.T) {
 		}
 		remote := netip.AddrPortFrom(l.client, portOld)
 		local := netip.AddrPortFrom(l.vip(vipMine), portWeb)
+		const mark = lb.SlotMoving | lb.SlotNoting
 		want := []datapath.Exception{
-			{Service: "tcp", Remote: remote, Local: local, Protocol: lb.ProtocolTCP, Backend: 0},
-			{Service: "udp", Remote: remote, Local: local, Protocol: lb.ProtocolUDP, Backend: 1, Current: true},
+			{Service: "tcp", Remote: remote, Local: local, Protocol: lb.ProtocolTCP, Mark: mark, Backend: 0, Addr: netip.MustParseAddr("203.0.113.10")},
+			{Service: "udp", Remote: remote, Local: local, Protocol: lb.ProtocolUDP, Mark: mark, Backend: 1, Addr: netip.MustParseAddr("203.0.113.11"), Current: true},
 		}
-		opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent")}
+		opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent")}
 		if diff := gocmp.Diff(want, got, opts...); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}

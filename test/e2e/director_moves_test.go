@@ -48,6 +48,10 @@ func TestABackendThatIsDrainedAndComesBackBreaksNothing(t *testing.T) {
 				f.admin(t, "drain", "b2", "--detach")
 				f.awaitState(t, "b2", "draining")
 				time.Sleep(3 * time.Second) // lines on the connections that b2 still has
+				noted := parse[[]map[string]any](t, f.nodes[0].lbctl(t, "flows -o json"))
+				if len(noted) == 0 {
+					t.Error("no flow is remembered, although there are some of b2's")
+				}
 				f.admin(t, "undrain", "b2", "")
 				f.awaitState(t, "b2", "up")
 				time.Sleep(time.Second)
