@@ -55,7 +55,7 @@ ALWAYS_INLINE int is_usable(__u32 region, __u32 place)
  */
 __attribute__((noinline)) int place_in_transition(struct asked *asked)
 {
-	struct noted_flow *key;
+	struct noted_flow key;
 	struct noted *noted;
 	struct noted fresh = {};
 	__u64 now, hash, tag, *glimpse, seen;
@@ -64,15 +64,15 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 
 	if (!asked)
 		return SLOT_NOBODY;
-	key = &asked->flow;
+	key = asked->flow; /* Linux 6.1 takes keys from the stack only */
 	flags = asked->slot_word >> SLOT_FLAGS_SHIFT;
 	place = asked->slot_word >> SLOT_CURRENT_SHIFT & SLOT_NOBODY;
 	previous = asked->slot_word >> SLOT_PREVIOUS_SHIFT & SLOT_NOBODY;
-	is_tcp = key->protocol == PROTO_TCP;
+	is_tcp = key.protocol == PROTO_TCP;
 	now = bpf_ktime_get_coarse_ns();
-	hash = flow_hash(read_word(), key->src_hi, key->src_lo,
-			 (__u32)key->src_port << 16 | key->dst_port) ^
-	       ((__u64)key->region << 8 | key->protocol) * 0x9e3779b97f4a7c15ULL;
+	hash = flow_hash(read_word(), key.src_hi, key.src_lo,
+			 (__u32)key.src_port << 16 | key.dst_port) ^
+	       ((__u64)key.region << 8 | key.protocol) * 0x9e3779b97f4a7c15ULL;
 	index = hash & (GLIMPSES - 1);
 	tag = hash & GLIMPSE_TAG;
 	glimpse = bpf_map_lookup_elem(&glimpses, &index);
@@ -83,7 +83,7 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	if (asked->opens) {
 		if (tracing)
 			return place;
-		bpf_map_delete_elem(&exceptions, key);
+		bpf_map_delete_elem(&exceptions, &key);
 		if (flags & SLOT_MOVING && place != SLOT_NOBODY)
 			*(volatile __u64 *)glimpse = glimpse_of(tag, GLIMPSE_SYN, place, now);
 		else if ((seen & GLIMPSE_TAG) == tag)
@@ -91,8 +91,8 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 		return place;
 	}
 
-	noted = bpf_map_lookup_elem(&exceptions, key);
-	if (noted && is_usable(key->region, noted->place)) {
+	noted = bpf_map_lookup_elem(&exceptions, &key);
+	if (noted && is_usable(key.region, noted->place)) {
 		if (!tracing)
 			noted->seen_ns = now;
 		return noted->place;
@@ -100,12 +100,12 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	if (seen && (seen & GLIMPSE_TAG) == tag && (!(seen & GLIMPSE_SYN) || flags & SLOT_MOVING) &&
 	    glimpse_age(seen, now) <= (seen & GLIMPSE_SYN ? OPENING_SECONDS : asked->idle)) {
 		fresh.place = seen >> GLIMPSE_PLACE_SHIFT & SLOT_NOBODY;
-		if (is_usable(key->region, fresh.place)) {
+		if (is_usable(key.region, fresh.place)) {
 			fresh.seen_ns = now;
 			fresh.slot = asked->slot;
 			/* when there is no room, the glimpse goes on deciding */
 			if (!tracing && !asked->quoted &&
-			    bpf_map_update_elem(&exceptions, key, &fresh, BPF_ANY))
+			    bpf_map_update_elem(&exceptions, &key, &fresh, BPF_ANY))
 				*(volatile __u64 *)glimpse = glimpse_of(tag, 0, fresh.place, now);
 			return fresh.place;
 		}
