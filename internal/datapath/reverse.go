@@ -45,10 +45,15 @@ func (r reverses) add(s *lb.Service, v *lb.VIP, scopes map[string]uint16, device
 	for place := range s.Backends {
 		b := &s.Backends[place]
 		isChosen := s.Choice != nil && slices.Contains(s.Choice.Current, int16(place))
-		if b.Hop == nil || isChosen != chosen {
+		if !b.Addr.IsValid() || isChosen != chosen {
 			continue
 		}
-		dev, err := device(b.Hop.Interface)
+		// other directors may send to a backend before this one knows the way to it
+		ifname := v.Interface
+		if b.Hop != nil {
+			ifname = b.Hop.Interface
+		}
+		dev, err := device(ifname)
 		if err != nil {
 			return fmt.Errorf("backend %s: %w", b.Name, err)
 		}
@@ -108,7 +113,10 @@ func validateNAT(want *lb.State) error {
 		}
 		for j := range s.Backends {
 			b := &s.Backends[j]
-			if b.Hop != nil && b.Addr.Is4() != want.VIPs[s.VIP].Addr.Is4() {
+			if !b.Addr.IsValid() {
+				continue
+			}
+			if b.Addr.Is4() != want.VIPs[s.VIP].Addr.Is4() {
 				return fmt.Errorf("service %s: backend %s: %s is not of the VIP's family", s.Name, b.Name, b.Addr)
 			}
 			eachReverse(s, b, func(lbReverseKey, uint16) { total++ })
