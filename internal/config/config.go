@@ -74,13 +74,12 @@ type Service struct {
 
 	// Of all but lb.ForwardLocal:
 
-	Encap     lb.Encap // of lb.ForwardTunnel
-	Scheduler lb.Scheduler
-	MSS       uint16        // that larger ones of SYNs are cut to; 0: they stay
-	FlowIdle  time.Duration // a flow that says nothing for so long is over
-	Agree     int           // percent of the directors that must find a backend healthy, 1..100
-	Backends  []Backend     // in the order of the file
-	Sorry     *Backend      // gets flows while no other backend can, unless health is ignored then; nil: none
+	Encap    lb.Encap      // of lb.ForwardTunnel
+	MSS      uint16        // that larger ones of SYNs are cut to; 0: they stay
+	FlowIdle time.Duration // a flow that says nothing for so long is over
+	Agree    int           // percent of the directors that must find a backend healthy, 1..100
+	Backends []Backend     // in the order of the file
+	Sorry    *Backend      // gets flows while no other backend can, unless health is ignored then; nil: none
 	// MinBackends is how many must be able to serve: below it backups help, and if there are too few
 	// even then, health is ignored. 0: backups help when nobody else can, and health always counts.
 	MinBackends int

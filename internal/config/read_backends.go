@@ -55,9 +55,15 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 	}
 }
 
+// The schedulers: by the hash of the flow, with either name.
+const (
+	schedulerMaglev = "maglev"
+	schedulerSource = "source"
+)
+
 // scheduler takes "source" for another way to say which hash.
 func (r *reader) scheduler(s *Service, v, hash value) {
-	if r.word(v, lb.SchedulerMaglev.String(), lb.SchedulerMaglev.String(), "source") != "source" {
+	if r.word(v, schedulerMaglev, schedulerMaglev, schedulerSource) != schedulerSource {
 		return
 	}
 	switch name := hashName(s.Hash); {

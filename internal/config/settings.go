@@ -153,7 +153,7 @@ func (s *Service) ofHealth() []setting {
 
 // ofForwarding are those of services with backends, in a cluster with membership or without.
 func (s *Service) ofForwarding(member bool) []setting {
-	list := []setting{{"scheduler", s.Scheduler.String()}, {"flow-idle", durationText(s.FlowIdle)}}
+	list := []setting{{"scheduler", schedulerMaglev}, {"flow-idle", durationText(s.FlowIdle)}}
 	if s.Forward == lb.ForwardTunnel {
 		list = append(list, setting{"encap", s.Encap.String()})
 	}

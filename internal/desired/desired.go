@@ -133,7 +133,7 @@ func services(state *lb.State, cfg *config.Config, targets Targets) error {
 			}
 			service := lb.Service{
 				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
-				Encap: s.Encap, Scheduler: s.Scheduler, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice,
+				Encap: s.Encap, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice,
 			}
 			if s.Forward != lb.ForwardLocal {
 				service.TCPIdle, service.UDPIdle = s.Idle()

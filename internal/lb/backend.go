@@ -26,22 +26,6 @@ const (
 // String returns the word used in the configuration.
 func (e Encap) String() string { return [...]string{"ip", "gue"}[e] }
 
-// Scheduler says how a new flow gets its backend.
-type Scheduler uint8
-
-// The schedulers. All but the first remember each flow.
-const (
-	SchedulerMaglev     Scheduler = iota // by the flow's hash
-	SchedulerRoundRobin                  // one after the other
-	SchedulerLeastConn                   // the one of two random ones that has fewer connections
-	SchedulerRandom
-)
-
-// String returns the word used in the configuration.
-func (s Scheduler) String() string {
-	return [...]string{"maglev", "round-robin", "least-conn", "random"}[s]
-}
-
 // A Backend is a real server that a service forwards to.
 type Backend struct {
 	Name string     // unique in its service

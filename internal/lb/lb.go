@@ -182,13 +182,12 @@ type Service struct {
 
 	// Of all but ForwardLocal:
 
-	Encap     Encap // of ForwardTunnel
-	Scheduler Scheduler
-	MSS       uint16        // what larger ones of SYNs are cut to; 0: they stay
-	TCPIdle   time.Duration // how long a connection may be silent and keeps its backend; to a second
-	UDPIdle   time.Duration // the same of a flow of anything else
-	Backends  []Backend     // at most MaxBackends; places stay while a slot or a flow names them
-	Choice    *Choice
+	Encap    Encap         // of ForwardTunnel
+	MSS      uint16        // what larger ones of SYNs are cut to; 0: they stay
+	TCPIdle  time.Duration // how long a connection may be silent and keeps its backend; to a second
+	UDPIdle  time.Duration // the same of a flow of anything else
+	Backends []Backend     // at most MaxBackends; places stay while a slot or a flow names them
+	Choice   *Choice
 }
 
 // NoNode is the owner of a bucket that nobody may serve.
