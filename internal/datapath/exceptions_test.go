@@ -63,16 +63,29 @@ type slotLab struct {
 	instance *datapath.Instance
 }
 
-func inSlotLab(t *testing.T, do func(l *slotLab)) {
+// One instance is enough for all of them: it takes long to load.
+func TestSlotsInTransition(t *testing.T) {
 	instance := instanceOf(t, slotWorld(0, lb.NoBackend, 0))
-	for _, f := range families {
-		t.Run(f.name, func(t *testing.T) {
-			l := &slotLab{t, f, instance}
-			l.age(time.Hour) // what the other family left
-			l.hasNoted("at first", map[uint16]int{})
-			l.set(0, lb.NoBackend, 0)
-			do(l)
-		})
+	for _, test := range []struct {
+		name string
+		do   func(*slotLab)
+	}{
+		{"connections stay while their slot changes", connectionsStay},
+		{"what is silent for too long is forgotten", silentFlows},
+		{"flows of the dead are forgotten", flowsOfTheDead},
+		{"datagrams are noted before their slot changes", datagramsAreNoted},
+		{"exceptions are read with their names", exceptionsAreRead},
+		{"what another director tells is noted", notesOfOthers},
+	} {
+		for _, f := range families {
+			t.Run(test.name+"/"+f.name, func(t *testing.T) {
+				l := &slotLab{t, f, instance}
+				l.age(time.Hour) // what the last one left
+				l.hasNoted("at first", map[uint16]int{})
+				l.set(0, lb.NoBackend, 0)
+				test.do(l)
+			})
+		}
 	}
 }
 
@@ -153,105 +166,97 @@ const (
 	portIdle
 )
 
-func TestConnectionsStayWhileTheirSlotChanges(t *testing.T) {
+func connectionsStay(l *slotLab) {
 	const syn, ack = packettest.SYN, packettest.ACK
-	inSlotLab(t, func(l *slotLab) {
-		l.goes("at rest, a connection opens", l.segment(portOld, syn), 0)
-		l.goes("and goes on", l.segment(portOld, ack), 0)
-		l.hasNoted("at rest", map[uint16]int{})
+	l.goes("at rest, a connection opens", l.segment(portOld, syn), 0)
+	l.goes("and goes on", l.segment(portOld, ack), 0)
+	l.hasNoted("at rest", map[uint16]int{})
 
-		l.set(1, 0, lb.SlotMoving)
-		l.goes("moving, an old one stays", l.segment(portOld, ack), 0)
-		l.goes("and a slow one", l.segment(portSlow, ack), 0)
-		l.goes("a new one opens elsewhere", l.segment(portNew, syn), 1)
-		l.goes("and another", l.segment(portHalf, syn), 1)
-		l.hasNoted("what was seen once", map[uint16]int{})
-		l.goes("the new one goes on", l.segment(portNew, ack), 1)
-		l.goes("the old one, too", l.segment(portOld, ack), 0)
-		l.hasNoted("what was seen twice", map[uint16]int{portNew: 1, portOld: 0})
+	l.set(1, 0, lb.SlotMoving)
+	l.goes("moving, an old one stays", l.segment(portOld, ack), 0)
+	l.goes("and a slow one", l.segment(portSlow, ack), 0)
+	l.goes("a new one opens elsewhere", l.segment(portNew, syn), 1)
+	l.goes("and another", l.segment(portHalf, syn), 1)
+	l.hasNoted("what was seen once", map[uint16]int{})
+	l.goes("the new one goes on", l.segment(portNew, ack), 1)
+	l.goes("the old one, too", l.segment(portOld, ack), 0)
+	l.hasNoted("what was seen twice", map[uint16]int{portNew: 1, portOld: 0})
 
-		l.set(2, 0, lb.SlotMoving)
-		l.goes("changed again, the new one stays", l.segment(portNew, ack), 1)
-		l.goes("who was opened before the change goes where it was", l.segment(portHalf, ack), 1)
-		l.goes("who opens now goes elsewhere", l.segment(portLate, syn), 2)
-		l.goes("and goes on there", l.segment(portLate, ack), 2)
+	l.set(2, 0, lb.SlotMoving)
+	l.goes("changed again, the new one stays", l.segment(portNew, ack), 1)
+	l.goes("who was opened before the change goes where it was", l.segment(portHalf, ack), 1)
+	l.goes("who opens now goes elsewhere", l.segment(portLate, syn), 2)
+	l.goes("and goes on there", l.segment(portLate, ack), 2)
 
-		l.set(2, lb.NoBackend, lb.SlotExceptions)
-		l.goes("with exceptions, the old one stays", l.segment(portOld, ack), 0)
-		l.goes("the new one", l.segment(portNew, ack), 1)
-		l.goes("and the slow one, which was seen once", l.segment(portSlow, ack), 0)
-		l.goes("what is unknown is at the current backend", l.segment(portIdle, ack), 2)
-		l.goes("an error about the old one goes to its backend", l.errorAbout(portOld), 0)
-		l.hasNoted("in the end", map[uint16]int{portOld: 0, portNew: 1, portSlow: 0, portHalf: 1, portLate: 2})
+	l.set(2, lb.NoBackend, lb.SlotExceptions)
+	l.goes("with exceptions, the old one stays", l.segment(portOld, ack), 0)
+	l.goes("the new one", l.segment(portNew, ack), 1)
+	l.goes("and the slow one, which was seen once", l.segment(portSlow, ack), 0)
+	l.goes("what is unknown is at the current backend", l.segment(portIdle, ack), 2)
+	l.goes("an error about the old one goes to its backend", l.errorAbout(portOld), 0)
+	l.hasNoted("in the end", map[uint16]int{portOld: 0, portNew: 1, portSlow: 0, portHalf: 1, portLate: 2})
 
-		l.goes("its ports are used again", l.segment(portOld, syn), 2)
-		l.goes("and what comes then is of the new connection", l.segment(portOld, ack), 2)
-		l.set(2, lb.NoBackend, 0)
-		l.goes("at rest again, nothing counts but the slot", l.segment(portNew, ack), 2)
-	})
+	l.goes("its ports are used again", l.segment(portOld, syn), 2)
+	l.goes("and what comes then is of the new connection", l.segment(portOld, ack), 2)
+	l.set(2, lb.NoBackend, 0)
+	l.goes("at rest again, nothing counts but the slot", l.segment(portNew, ack), 2)
 }
 
-func TestWhatIsSilentForTooLongIsForgotten(t *testing.T) {
+func silentFlows(l *slotLab) {
 	const syn, ack = packettest.SYN, packettest.ACK
-	inSlotLab(t, func(l *slotLab) {
-		l.set(1, 0, lb.SlotMoving)
-		for range 2 {
-			l.goes("an old one", l.segment(portOld, ack), 0)
-		}
-		l.goes("a slow one", l.segment(portSlow, ack), 0)
-		l.goes("a half-open one", l.segment(portHalf, syn), 1)
-		l.goes("another", l.segment(portLate, syn), 1)
-		l.age(30 * time.Second)
-		l.goes("the half-open one goes on in time", l.segment(portHalf, ack), 1)
-		l.age(40 * time.Second)
-		l.goes("the other one too late: it could be an older one", l.segment(portLate, ack), 0)
-		l.age(slotTCPIdle - 3*time.Minute)
-		l.set(1, lb.NoBackend, lb.SlotExceptions)
-		l.hasNoted("just in time", map[uint16]int{portOld: 0, portHalf: 1})
-		l.goes("what was seen once, too", l.segment(portSlow, ack), 0)
-		l.age(3 * time.Minute)
-		l.hasNoted("too late for those of before", map[uint16]int{portSlow: 0})
-		l.goes("which is unknown", l.segment(portOld, ack), 1)
-	})
+	l.set(1, 0, lb.SlotMoving)
+	for range 2 {
+		l.goes("an old one", l.segment(portOld, ack), 0)
+	}
+	l.goes("a slow one", l.segment(portSlow, ack), 0)
+	l.goes("a half-open one", l.segment(portHalf, syn), 1)
+	l.goes("another", l.segment(portLate, syn), 1)
+	l.age(30 * time.Second)
+	l.goes("the half-open one goes on in time", l.segment(portHalf, ack), 1)
+	l.age(40 * time.Second)
+	l.goes("the other one too late: it could be an older one", l.segment(portLate, ack), 0)
+	l.age(slotTCPIdle - 3*time.Minute)
+	l.set(1, lb.NoBackend, lb.SlotExceptions)
+	l.hasNoted("just in time", map[uint16]int{portOld: 0, portHalf: 1})
+	l.goes("what was seen once, too", l.segment(portSlow, ack), 0)
+	l.age(3 * time.Minute)
+	l.hasNoted("too late for those of before", map[uint16]int{portSlow: 0})
+	l.goes("which is unknown", l.segment(portOld, ack), 1)
 }
 
-func TestFlowsOfTheDeadAreForgotten(t *testing.T) {
+func flowsOfTheDead(l *slotLab) {
 	const syn, ack = packettest.SYN, packettest.ACK
-	inSlotLab(t, func(l *slotLab) {
-		l.set(1, 0, lb.SlotMoving)
-		for _, port := range []uint16{portOld, portOld, portSlow} {
-			l.goes("at the old backend", l.segment(port, ack), 0)
-		}
-		l.goes("at the new one", l.segment(portNew, syn), 1)
-		l.goes("and on", l.segment(portNew, ack), 1)
-		l.set(1, lb.NoBackend, lb.SlotMoving, 0)
-		l.goes("the old backend dies", l.segment(portOld, ack), 1)
-		l.goes("who was seen once, too", l.segment(portSlow, ack), 1)
-		l.goes("what is at the other stays", l.segment(portNew, ack), 1)
-		l.hasNoted("after that", map[uint16]int{portNew: 1})
-	})
+	l.set(1, 0, lb.SlotMoving)
+	for _, port := range []uint16{portOld, portOld, portSlow} {
+		l.goes("at the old backend", l.segment(port, ack), 0)
+	}
+	l.goes("at the new one", l.segment(portNew, syn), 1)
+	l.goes("and on", l.segment(portNew, ack), 1)
+	l.set(1, lb.NoBackend, lb.SlotMoving, 0)
+	l.goes("the old backend dies", l.segment(portOld, ack), 1)
+	l.goes("who was seen once, too", l.segment(portSlow, ack), 1)
+	l.goes("what is at the other stays", l.segment(portNew, ack), 1)
+	l.hasNoted("after that", map[uint16]int{portNew: 1})
 }
 
-func TestDatagramsAreNotedBeforeTheirSlotChanges(t *testing.T) {
-	inSlotLab(t, func(l *slotLab) {
-		l.goes("at rest", l.datagram(portOld), 0)
-		l.set(0, lb.NoBackend, lb.SlotNoting)
-		for range 2 {
-			l.goes("it is noted", l.datagram(portOld), 0)
-		}
-		l.goes("a slow one is seen once", l.datagram(portSlow), 0)
-		l.hasNoted("noting", map[uint16]int{portOld: 0})
-		l.set(1, lb.NoBackend, lb.SlotExceptions)
-		l.goes("it stays", l.datagram(portOld), 0)
-		l.goes("the slow one, too", l.datagram(portSlow), 0)
-		l.goes("a new one goes elsewhere", l.datagram(portNew), 1)
-		l.goes("each time", l.datagram(portNew), 1)
-		l.hasNoted("with exceptions", map[uint16]int{portOld: 0, portSlow: 0})
-		l.age(slotUDPIdle + datapath.TellWithin + time.Second)
-		l.hasNoted("after the time", map[uint16]int{})
-		l.set(1, 0, lb.SlotMoving)
-		l.goes("what is unknown of a moving slot is new", l.datagram(portLate), 1)
-	})
+func datagramsAreNoted(l *slotLab) {
+	l.goes("at rest", l.datagram(portOld), 0)
+	l.set(0, lb.NoBackend, lb.SlotNoting)
+	for range 2 {
+		l.goes("it is noted", l.datagram(portOld), 0)
+	}
+	l.goes("a slow one is seen once", l.datagram(portSlow), 0)
+	l.hasNoted("noting", map[uint16]int{portOld: 0})
+	l.set(1, lb.NoBackend, lb.SlotExceptions)
+	l.goes("it stays", l.datagram(portOld), 0)
+	l.goes("the slow one, too", l.datagram(portSlow), 0)
+	l.goes("a new one goes elsewhere", l.datagram(portNew), 1)
+	l.goes("each time", l.datagram(portNew), 1)
+	l.hasNoted("with exceptions", map[uint16]int{portOld: 0, portSlow: 0})
+	l.age(slotUDPIdle + datapath.TellWithin + time.Second)
+	l.hasNoted("after the time", map[uint16]int{})
+	l.set(1, 0, lb.SlotMoving)
+	l.goes("what is unknown of a moving slot is new", l.datagram(portLate), 1)
 }
 
 // What comes from made-up sources, each once, leaves nothing behind, and takes nothing with it.
@@ -265,7 +270,7 @@ func TestAFloodIsNotNoted(t *testing.T) {
 		l.goes("legitimate", l.segment(port, ack), 1)
 	}
 	random := rand.New(rand.NewPCG(1, 2))
-	for range 50_000 {
+	for range 20_000 {
 		client := netip.AddrFrom4([4]byte{198, 18 + byte(random.IntN(2)), byte(random.IntN(256)), byte(random.IntN(256))})
 		ip := l.between(client, l.vip(vipMine))
 		port := uint16(1024 + random.IntN(60000))
@@ -287,57 +292,53 @@ func TestAFloodIsNotNoted(t *testing.T) {
 	}
 }
 
-func TestExceptionsAreReadWithTheirNames(t *testing.T) {
-	inSlotLab(t, func(l *slotLab) {
-		l.set(1, 0, lb.SlotMoving|lb.SlotNoting)
-		for range 2 {
-			l.goes("a connection", l.segment(portOld, packettest.ACK), 0)
-			l.goes("a datagram", l.datagram(portOld), 1)
+func exceptionsAreRead(l *slotLab) {
+	l.set(1, 0, lb.SlotMoving|lb.SlotNoting)
+	for range 2 {
+		l.goes("a connection", l.segment(portOld, packettest.ACK), 0)
+		l.goes("a datagram", l.datagram(portOld), 1)
+	}
+	got, err := l.instance.Exceptions()
+	if err != nil {
+		l.Fatal(err)
+	}
+	slices.SortFunc(got, func(a, b datapath.Exception) int { return cmp.Compare(a.Protocol, b.Protocol) })
+	for i := range got {
+		if got[i].Slot < 0 || got[i].Slot >= lb.Slots || got[i].Silent > time.Minute {
+			l.Errorf("slot %d, silent for %v", got[i].Slot, got[i].Silent)
 		}
-		got, err := l.instance.Exceptions()
-		if err != nil {
-			t.Fatal(err)
-		}
-		slices.SortFunc(got, func(a, b datapath.Exception) int { return cmp.Compare(a.Protocol, b.Protocol) })
-		for i := range got {
-			if got[i].Slot < 0 || got[i].Slot >= lb.Slots || got[i].Silent > time.Minute {
-				t.Errorf("slot %d, silent for %v", got[i].Slot, got[i].Silent)
-			}
-		}
-		remote := netip.AddrPortFrom(l.client, portOld)
-		local := netip.AddrPortFrom(l.vip(vipMine), portWeb)
-		const mark = lb.SlotMoving | lb.SlotNoting
-		want := []datapath.Exception{
-			{Service: "tcp", Remote: remote, Local: local, Protocol: lb.ProtocolTCP, Mark: mark, Backend: 0, Addr: netip.MustParseAddr("203.0.113.10")},
-			{Service: "udp", Remote: remote, Local: local, Protocol: lb.ProtocolUDP, Mark: mark, Backend: 1, Addr: netip.MustParseAddr("203.0.113.11"), Current: true},
-		}
-		opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent")}
-		if diff := gocmp.Diff(want, got, opts...); diff != "" {
-			t.Errorf("(-want +got):\n%s", diff)
-		}
-	})
+	}
+	remote := netip.AddrPortFrom(l.client, portOld)
+	local := netip.AddrPortFrom(l.vip(vipMine), portWeb)
+	const mark = lb.SlotMoving | lb.SlotNoting
+	want := []datapath.Exception{
+		{Service: "tcp", Remote: remote, Local: local, Protocol: lb.ProtocolTCP, Mark: mark, Backend: 0, Addr: netip.MustParseAddr("203.0.113.10")},
+		{Service: "udp", Remote: remote, Local: local, Protocol: lb.ProtocolUDP, Mark: mark, Backend: 1, Addr: netip.MustParseAddr("203.0.113.11"), Current: true},
+	}
+	opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent")}
+	if diff := gocmp.Diff(want, got, opts...); diff != "" {
+		l.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
-func TestWhatAnotherDirectorTellsIsNoted(t *testing.T) {
+func notesOfOthers(l *slotLab) {
 	const ack = packettest.ACK
-	inSlotLab(t, func(l *slotLab) {
-		l.set(1, 0, lb.SlotMoving)
-		for range 2 {
-			l.goes("one that came by here", l.segment(portOld, ack), 0)
+	l.set(1, 0, lb.SlotMoving)
+	for range 2 {
+		l.goes("one that came by here", l.segment(portOld, ack), 0)
+	}
+	told := func(port uint16, service string, backend int) datapath.Exception {
+		return datapath.Exception{
+			Service: service, Remote: netip.AddrPortFrom(l.client, port), Local: netip.AddrPortFrom(l.vip(vipMine), portWeb),
+			Protocol: lb.ProtocolTCP, Backend: backend,
 		}
-		told := func(port uint16, service string, backend int) datapath.Exception {
-			return datapath.Exception{
-				Service: service, Remote: netip.AddrPortFrom(l.client, port), Local: netip.AddrPortFrom(l.vip(vipMine), portWeb),
-				Protocol: lb.ProtocolTCP, Backend: backend,
-			}
-		}
-		if err := l.instance.Note([]datapath.Exception{told(portNew, "tcp", 1), told(portOld, "tcp", 2), told(portLate, "gone", 1)}); err != nil {
-			t.Fatal(err)
-		}
-		l.goes("one that was opened by another", l.segment(portNew, ack), 1)
-		l.goes("what is known here stays", l.segment(portOld, ack), 0)
-		l.goes("what is of no service is unknown", l.segment(portLate, ack), 0)
-	})
+	}
+	if err := l.instance.Note([]datapath.Exception{told(portNew, "tcp", 1), told(portOld, "tcp", 2), told(portLate, "gone", 1)}); err != nil {
+		l.Fatal(err)
+	}
+	l.goes("one that was opened by another", l.segment(portNew, ack), 1)
+	l.goes("what is known here stays", l.segment(portOld, ack), 0)
+	l.goes("what is of no service is unknown", l.segment(portLate, ack), 0)
 }
 
 func TestWhatServicesSendToIsRecalled(t *testing.T) {
