@@ -153,12 +153,16 @@ func (l *backendLab) answers(vip netip.Addr, within time.Duration) error {
 	return err
 }
 
+// mustAnswer asks again: the kernel is a little late with an IPv6 address, and says so meanwhile.
 func (l *backendLab) mustAnswer(what string) {
 	l.backend.t.Helper()
 	for _, vip := range []netip.Addr{vip4, vip6} {
-		if err := l.answers(vip, 5*time.Second); err != nil {
-			l.backend.t.Errorf("%s: %s: %v", what, vip, err)
-		}
+		nettest.Eventually(l.backend.t, 5*time.Second, func() error {
+			if err := l.answers(vip, 5*time.Second); err != nil {
+				return fmt.Errorf("%s: %s: %w", what, vip, err)
+			}
+			return nil
+		})
 	}
 }
 
