@@ -36,13 +36,21 @@ var minSizes = sizes{tables: 8, scopes: 32, regions: 1}
 // sizesFor returns room for a state, in powers of two.
 func sizesFor(want *lb.State) sizes {
 	// a table that changes users is written beside the one in use, so there may be twice as many
-	return sizes{
-		tables: max(minSizes.tables, ceilPow2(2*len(want.Tables))),
-		scopes: max(minSizes.scopes, ceilPow2(1+len(want.VIPs)+len(want.Services))),
-		// and services that replace others are written beside them
-		regions: max(minSizes.regions, ceilPow2(2*forwarding(want))),
+	need := sizes{
+		tables:  max(minSizes.tables, ceilPow2(2*len(want.Tables))),
+		scopes:  max(minSizes.scopes, ceilPow2(1+len(want.VIPs)+len(want.Services))),
+		regions: minSizes.regions,
 	}
+	if n := forwarding(want); n > 0 {
+		// services that replace others are written beside them, too
+		need.regions = max(firstRegions, ceilPow2(2*n))
+	}
+	return need
 }
+
+// firstRegions leaves room for services to come without a swap, which forgets the flows that were
+// noted: 5 MiB.
+const firstRegions = 16
 
 // forwarding is the number of services that have backends.
 func forwarding(want *lb.State) int {
