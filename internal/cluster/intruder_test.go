@@ -53,9 +53,10 @@ func intrude(t *testing.T, key cluster.Key, name string, at, to netip.AddrPort, 
 			t.Error(err)
 		}
 	})
-	if _, err := list.Join([]string{to.String()}); err != nil {
-		t.Fatal(err)
-	}
+	nettest.Eventually(t, 5*time.Second, func() error { // who is to be joined may not listen yet
+		_, err := list.Join([]string{to.String()})
+		return err
+	})
 	return i
 }
 
