@@ -72,12 +72,7 @@ test-kernels: ## run the datapath's tests on other kernels, in virtual machines
 	@tools/vm/setup.sh
 	@rm -rf .cache/kernel-tests && mkdir -p .cache/kernel-tests
 	go test -c -o .cache/kernel-tests/ $(KERNEL_TESTS:%=./%)
-	@cd tools; for kernel in $(KERNELS); do for binary in $(CURDIR)/.cache/kernel-tests/*.test; do \
-		name=$${binary##*/}; \
-		echo "== linux $$kernel: $$name"; \
-		go run ./vm -kernel $$kernel -env LB_TEST_SCALE=0.001 -- $$binary -test.v=test2json | \
-			go tool test2json -p $$kernel/$${name%.test} | go run ./noskip; \
-	done; done
+	@tools/test-kernels.sh .cache/kernel-tests $(KERNELS)
 
 bench: ## run the datapath's benchmarks on this machine
 	go test -run '^$$' -bench . -count $(BENCHCOUNT) ./internal/datapath/...
