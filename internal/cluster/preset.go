@@ -30,12 +30,12 @@ type timing struct {
 
 var presets = map[Preset]timing{
 	LAN: {
-		probeInterval:    100 * time.Millisecond, // each node probes one peer per interval: found by then, given up by the next
-		probeTimeout:     40 * time.Millisecond,  // far above a LAN's round trip; leaves 60 ms for the detours
-		suspicionMult:    1,                      // 100 ms to take it back: five gossip rounds, so that lost packets kill nobody
+		probeInterval:    60 * time.Millisecond,  // each node probes one peer per interval, in an order of chance: one of three peers may wait for three
+		probeTimeout:     30 * time.Millisecond,  // far above a LAN's round trip; leaves 30 ms for the detours
+		suspicionMult:    1,                      // 60 ms to take it back: three gossip rounds; heartbeats object, too
 		mourning:         100 * time.Millisecond, // and five more for a death that others claim, see peer.dying
 		suspicionMaxMult: 1,                      // without confirmations to wait for there is nothing to shorten
-		awarenessMax:     2,                      // a node with problems of its own probes at half speed, not at an eighth: detection stays bounded
+		awarenessMax:     1,                      // a failed probe slows no further one down: heartbeats object to what a slow node believes
 		indirectChecks:   3,                      // one lossy link must not look like a dead node
 		gossipInterval:   20 * time.Millisecond,  // news reaches 32 nodes in three rounds
 		gossipToTheDead:  30 * time.Second,       // a node that was cut off for a moment hears that it is thought dead, and objects

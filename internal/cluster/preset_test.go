@@ -8,7 +8,7 @@ import (
 func TestGossipIsAsQuickAsADeathMayBe(t *testing.T) {
 	lan, wan := presets[LAN], presets[WAN]
 	half := lan
-	half.probeInterval, half.probeTimeout, half.gossipInterval = 50*time.Millisecond, 20*time.Millisecond, 10*time.Millisecond
+	half.probeInterval, half.probeTimeout, half.gossipInterval = 30*time.Millisecond, 15*time.Millisecond, 10*time.Millisecond
 	half.challenge, half.mourning = 50*time.Millisecond, 50*time.Millisecond
 	for name, test := range map[string]struct {
 		opts Options
