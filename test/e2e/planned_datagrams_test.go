@@ -22,6 +22,28 @@ func beside(_, _ string, raw syscall.RawConn) (err error) {
 	return err
 }
 
+// forgetDatagrams waits until no node knows of flows that stayed where they were when buckets moved.
+func (c *cluster) forgetDatagrams(t *testing.T, idle time.Duration) {
+	t.Helper()
+	nettest.Eventually(t, idle+10*time.Second, func() error {
+		for _, n := range c.nodes {
+			view := parse[struct {
+				Tables []struct {
+					Transition map[string]int `json:"transition"`
+				} `json:"tables"`
+			}](t, n.lbctl(t, "maps dump -o json"))
+			for _, table := range view.Tables {
+				for _, mark := range []string{"udp-noted", "udp-kept", "udp-away"} {
+					if table.Transition[mark] != 0 {
+						return fmt.Errorf("%s: %v", n.name, table.Transition)
+					}
+				}
+			}
+		}
+		return nil
+	})
+}
+
 // What UDP goes to a node that drains, by udp-idle: its flows while they talk, new ones only until those
 // that lived are noted, and nothing when the last is silent.
 func TestDatagramsStayAtADrainedNodeWhileTheyTalk(t *testing.T) {
@@ -35,6 +57,8 @@ func TestDatagramsStayAtADrainedNodeWhileTheyTalk(t *testing.T) {
 			startSide(t, n.host, "server", serverOptions{Name: n.name, VIPs: []netip.Addr{vip4, vip6}, Port: p})
 		}
 	}
+	// who came first handed buckets to the others, and keeps what it answered in them for a while
+	c.forgetDatagrams(t, idle)
 	talking := make([]net.Conn, 0, flows)
 	who := func(conn net.Conn) string {
 		t.Helper()
@@ -84,23 +108,7 @@ func TestDatagramsStayAtADrainedNodeWhileTheyTalk(t *testing.T) {
 			t.Errorf("the flow %s goes to %s", talking[j].LocalAddr(), name)
 		}
 	}
-	nettest.Eventually(t, idle+10*time.Second, func() error {
-		for _, n := range c.nodes {
-			view := parse[struct {
-				Tables []struct {
-					Transition map[string]int `json:"transition"`
-				} `json:"tables"`
-			}](t, n.lbctl(t, "maps dump -o json"))
-			for _, table := range view.Tables {
-				for _, mark := range []string{"udp-noted", "udp-kept", "udp-away"} {
-					if table.Transition[mark] != 0 {
-						return fmt.Errorf("%s: %v", n.name, table.Transition)
-					}
-				}
-			}
-		}
-		return nil
-	})
+	c.forgetDatagrams(t, idle)
 	for _, conn := range talking {
 		if name := who(conn); name == "n2" {
 			t.Errorf("%s goes to n2 although it was silent", conn.LocalAddr())
