@@ -15,27 +15,41 @@ const urgent = -10
 
 // hurry puts the threads of this process before others. Those that come later inherit that.
 func hurry() error {
-	if err := hurryThreads(); err != nil {
-		return err
+	for {
+		late, err := hurryThreads()
+		if err != nil {
+			return err
+		}
+		if late == 0 {
+			return hurrySession()
+		}
 	}
-	return hurrySession()
 }
 
-func hurryThreads() error {
+// hurryThreads returns how many threads were not urgent yet: while there are such, they may begin others
+// that no list had.
+func hurryThreads() (late int, err error) {
 	threads, err := os.ReadDir("/proc/self/task")
 	if err != nil {
-		return fmt.Errorf("list threads: %w", err)
+		return 0, fmt.Errorf("list threads: %w", err)
 	}
 	for _, thread := range threads {
 		id, err := strconv.Atoi(thread.Name())
 		if err != nil {
-			return fmt.Errorf("list threads: %w", err)
+			return 0, fmt.Errorf("list threads: %w", err)
 		}
+		switch raw, err := unix.Getpriority(unix.PRIO_PROCESS, id); {
+		case err == unix.ESRCH || err == nil && 20-raw == urgent:
+			continue
+		case err != nil:
+			return 0, fmt.Errorf("nice value of thread %d: %w", id, err)
+		}
+		late++
 		if err := unix.Setpriority(unix.PRIO_PROCESS, id, urgent); err != nil && err != unix.ESRCH {
-			return fmt.Errorf("nice %d: %w", urgent, err)
+			return 0, fmt.Errorf("nice %d: %w", urgent, err)
 		}
 	}
-	return nil
+	return late, nil
 }
 
 // hurrySession does the same to our session: where the kernel shares the processors between sessions
