@@ -11,7 +11,7 @@ export GOFLAGS += -buildvcs=false
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 TOOL := go tool -modfile=tools/go.mod
-BPF_SOURCES := $(wildcard bpf/*.c bpf/include/*.h bpf/test/*.c)
+BPF_SOURCES := $(wildcard bpf/*.c bpf/include/*.h bpf/test/*.c tools/peers/bpf/*.c)
 # By pathspec, so that a file that is generated for the first time counts too.
 GENERATED := ':(glob)internal/**/*_bpfe[lb].go' ':(glob)internal/**/*_bpfe[lb].o'
 

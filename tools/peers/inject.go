@@ -16,6 +16,7 @@ const (
 	verdictDrop    verdict = iota
 	verdictPass            // to the stack
 	verdictForeign         // to the stack, under an EtherType that nothing listens to
+	verdictSend            // back to where it came from
 	verdictCount
 )
 
@@ -24,6 +25,7 @@ const (
 	xdpAborted = 0
 	xdpDropped = 1
 	xdpPassed  = 2
+	xdpSent    = 3
 )
 
 // xdpMD is struct xdp_md of linux/bpf.h; it says on which interface the frames arrive.
@@ -39,7 +41,6 @@ const hasFrags = 1 << 5 // BPF_F_XDP_HAS_FRAGS of linux/bpf.h
 
 // injector gives frames to a verdict as a driver would.
 type injector struct {
-	entry    *ebpf.Program
 	next     *ebpf.Map // the verdict, at index 0
 	verdicts [verdictCount]*ebpf.Program
 }
@@ -49,18 +50,12 @@ func newInjector() (*injector, error) {
 	if err != nil {
 		return nil, err
 	}
-	counter, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
-	if err != nil {
-		return nil, err
-	}
 	in := &injector{next: next}
-	if in.entry, err = load(entry(counter, next)); err != nil {
-		return nil, fmt.Errorf("load the injector: %w", err)
-	}
 	for v, instructions := range [verdictCount]asm.Instructions{
 		verdictDrop:    {asm.Mov.Imm(asm.R0, xdpDropped), asm.Return()},
 		verdictPass:    {asm.Mov.Imm(asm.R0, xdpPassed), asm.Return()},
 		verdictForeign: foreign(),
+		verdictSend:    {asm.Mov.Imm(asm.R0, xdpSent), asm.Return()},
 	} {
 		if in.verdicts[v], err = load(instructions); err != nil {
 			return nil, fmt.Errorf("load verdict %d: %w", v, err)
@@ -69,17 +64,17 @@ func newInjector() (*injector, error) {
 	return in, nil
 }
 
-// run injects n frames on an interface of the current namespace and returns the nanoseconds that
+// run injects n frames of a stream on an interface of the current namespace and returns the nanoseconds that
 // one took. It is the kernel's own figure, in whole nanoseconds: the system call as a whole also
 // waits for ticks of the clock, in setting up and taking down its pages.
-func (in *injector) run(program *ebpf.Program, ifindex, n int) (float64, error) {
+func (in *injector) run(s stream, program *ebpf.Program, ifindex, n int) (float64, error) {
 	if err := in.next.Put(uint32(0), program); err != nil {
 		return 0, fmt.Errorf("choose the verdict: %w", err)
 	}
-	data := frame()
+	data := s.frame
 	context := xdpMD{DataEnd: uint32(len(data)), IngressIfindex: uint32(ifindex)}
 	attr := testRun{
-		progFD:     uint32(in.entry.FD()),
+		progFD:     uint32(s.entry.FD()),
 		dataSizeIn: uint32(len(data)),
 		dataIn:     unsafe.Pointer(&data[0]),
 		repeat:     uint32(n),
@@ -111,26 +106,6 @@ func load(instructions asm.Instructions) (*ebpf.Program, error) {
 	return ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.XDP, AttachType: ebpf.AttachXDP, Flags: hasFrags, License: "GPL", Instructions: instructions,
 	})
-}
-
-// entry gives each frame the next source port. The counter is not atomic: one processor injects.
-func entry(counter, next *ebpf.Map) asm.Instructions {
-	return append(bounds(headers),
-		asm.LoadMapValue(asm.R2, counter.FD(), 0),
-		asm.LoadMem(asm.R3, asm.R2, 0, asm.Word),
-		asm.Add.Imm(asm.R3, 1),
-		asm.StoreMem(asm.R2, 0, asm.R3, asm.Word),
-		asm.And.Imm(asm.R3, sourcePorts-1),
-		asm.Or.Imm(asm.R3, firstSourcePort),
-		asm.HostTo(asm.BE, asm.R3, asm.Half),
-		asm.StoreMem(asm.R7, offsetSourcePort, asm.R3, asm.Half),
-		asm.Mov.Reg(asm.R1, asm.R6),
-		asm.LoadMapPtr(asm.R2, next.FD()),
-		asm.Mov.Imm(asm.R3, 0),
-		asm.FnTailCall.Call(),
-		asm.Mov.Imm(asm.R0, xdpAborted).WithSymbol("short"),
-		asm.Return(),
-	)
 }
 
 func foreign() asm.Instructions {

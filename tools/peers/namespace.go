@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +24,9 @@ type namespace struct {
 	file    *os.File
 	socket  int
 	ifindex int
+	// Of directors:
+	returned *ebpf.Map // counts the frames that were sent back
+	peer     link.Link // of the program that does
 }
 
 // newNamespace leaves the calling thread in the new namespace.

@@ -4,6 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+./install-clang.sh
 vm/setup.sh
 
 # CLUSTERIP is set up with the legacy iptables, with the libraries of its own release.
@@ -29,5 +30,8 @@ fi
 
 mkdir -p ../.cache
 CGO_ENABLED=0 go build -o ../.cache/peers ./peers
-modules=ip_tables,iptable_filter,iptable_mangle,ipt_CLUSTERIP,xt_cluster,xt_tcpudp,nf_conntrack,nf_tables,nft_hash
-go run ./vm -kernel 6.1 -icount -module "$modules" -file "$tree:/" -- ../.cache/peers "$@"
+clang-19 -O2 -g -target bpf -mcpu=v3 -nostdinc -I../bpf/vendor -Wall -Wextra -Werror \
+	-c peers/bpf/lru.bpf.c -o ../.cache/lru.o
+modules=ip_tables,iptable_filter,iptable_mangle,ipt_CLUSTERIP,xt_cluster,xt_tcpudp,nf_conntrack,nf_tables,nft_hash,nft_ct,nft_nat,nft_chain_nat
+modules+=,nft_flow_offload,nf_flow_table_inet,ip_vs,ip_vs_mh,dummy
+go run ./vm -kernel 6.1 -icount -module "$modules" -file "$tree:/" -file ../.cache/lru.o:/lru.o -- ../.cache/peers "$@"
