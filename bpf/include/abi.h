@@ -22,6 +22,7 @@ enum limits {
 	GLIMPSES = 262144, /* of flows of slots in transition; a power of two */
 	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
+	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
 	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
 };
 
@@ -229,7 +230,11 @@ struct backend {
 	__u8 is_ipv4;
 	__u8 pad1;
 	__u16 mss; /* what a larger one of a SYN is cut to; 0: it stays */
-	__u8 pad2[6];
+	/* what the constant words of an outer IPv4 header add up to; FORWARD_NAT: what a hop and
+	 * the other address change of the client's header */
+	__u16 header_sum;
+	__u16 change; /* FORWARD_NAT: of the transport's checksum */
+	__u8 pad2[2];
 };
 
 /*
@@ -301,7 +306,9 @@ struct reverse {
 	__u16 port; /* 0: the backend's own */
 	__u16 scope;
 	__u8 own_mac[6]; /* of that interface */
-	__u8 pad[2];
+	__u16 header_change; /* of an IPv4 header's checksum, a hop included */
+	__u16 change; /* of the transport's checksum */
+	__u8 pad[6];
 };
 
 /* A packet that is sent to a backend, or back to the client with an error. */

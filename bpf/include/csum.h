@@ -54,6 +54,14 @@ ALWAYS_INLINE __sum16 changed_by(__sum16 checksum, __u64 change)
 	return fold((__u16)~checksum + change);
 }
 
+/* The same with a change that was added up and folded to 16 bits before. */
+ALWAYS_INLINE __sum16 changed_by16(__sum16 checksum, __u16 change)
+{
+	__u32 sum = (__u16)~checksum + change;
+
+	return ~((sum & 0xffff) + (sum >> 16));
+}
+
 /* The same for UDP, where 0 says that there is none, and 0xffff stands for 0. */
 ALWAYS_INLINE __sum16 changed_udp(__sum16 checksum, __u64 change)
 {

@@ -24,10 +24,9 @@ ALWAYS_INLINE __u32 tunnel_headers(const struct backend *backend)
 ALWAYS_INLINE void put_ipv4(struct ipv4 *ip, const struct backend *backend,
 			    const struct inner *inner, __u8 protocol, __u32 length)
 {
-	__u32 src = backend->own_lo, dst = backend->addr_lo, sum;
+	/* the rest of the header is the same for all packets to the backend */
+	__u32 sum = backend->header_sum + bpf_htons(inner->tos) + bpf_htons(length);
 
-	sum = (0x4500 | inner->tos) + length + IPV4_DONT + (64 << 8 | protocol) + (src >> 16) +
-	      (src & 0xffff) + (dst >> 16) + (dst & 0xffff);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	ip->version_ihl = 0x45;
@@ -35,11 +34,11 @@ ALWAYS_INLINE void put_ipv4(struct ipv4 *ip, const struct backend *backend,
 	ip->length = bpf_htons(length);
 	ip->id = 0; /* it means nothing in what is never fragmented: RFC 6864 */
 	ip->fragment = bpf_htons(IPV4_DONT);
-	ip->ttl = 64;
+	ip->ttl = TUNNEL_HOPS;
 	ip->protocol = protocol;
-	ip->checksum = bpf_htons(~sum & 0xffff);
-	ip->src = bpf_htonl(src);
-	ip->dst = bpf_htonl(dst);
+	ip->checksum = ~sum;
+	ip->src = bpf_htonl(backend->own_lo);
+	ip->dst = bpf_htonl(backend->addr_lo);
 }
 
 ALWAYS_INLINE void put_ipv6(struct ipv6 *ip, const struct backend *backend,
@@ -48,7 +47,7 @@ ALWAYS_INLINE void put_ipv6(struct ipv6 *ip, const struct backend *backend,
 	ip->version_class_flow = bpf_htonl(6U << 28 | (__u32)inner->tos << 20);
 	ip->payload_length = bpf_htons(length);
 	ip->next = protocol;
-	ip->hop_limit = 64;
+	ip->hop_limit = TUNNEL_HOPS;
 	ip->src[0] = bpf_cpu_to_be64(backend->own_hi);
 	ip->src[1] = bpf_cpu_to_be64(backend->own_lo);
 	ip->dst[0] = bpf_cpu_to_be64(backend->addr_hi);
@@ -91,8 +90,7 @@ ALWAYS_INLINE int wrap(struct xdp_md *ctx, const struct backend *backend, __u32 
 		return -1;
 	if (l3 != sizeof(*eth))
 		move_tags(eth, headers, l3);
-	copy_mac(eth->dst, backend->mac);
-	copy_mac(eth->src, backend->own_mac);
+	copy_macs(eth, backend->mac);
 	/* the short way's is known when this is compiled */
 	type = l3 == sizeof(*eth) ? &eth->type : type_before(eth, l3);
 	outer = type + 1;

@@ -264,8 +264,7 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 		decrement_ttl(v4);
 	else
 		v6->hop_limit--;
-	copy_mac(eth->dst, backend->mac);
-	copy_mac(eth->src, backend->own_mac);
+	copy_macs(eth, backend->mac);
 	if (backend->mss && sending->l4 && sending->protocol == PROTO_TCP)
 		clamp_mss(ctx, sending->l4, backend->mss);
 	if (headers && encapsulate(ctx, backend, l3, &inner))
@@ -323,22 +322,27 @@ ALWAYS_INLINE enum reason send_common(struct xdp_md *ctx, const struct backend *
 		return leave(ctx, backend);
 	}
 	if (backend->method == FORWARD_NAT) {
+		struct turn turn = {
+			.addr_hi = backend->addr_hi,
+			.addr_lo = backend->addr_lo,
+			.port = backend->port,
+			.header_change = backend->header_sum,
+			.change = backend->change,
+		};
+
 		sum = transport_sum(ports, protocol, (void *)(long)ctx->data_end);
 		if (!sum)
 			return UNCOMMON;
 		if (v4)
-			translate4(v4, ports, sum, END_DESTINATION, backend->addr_lo,
-				   backend->port);
+			turn4(v4, ports, sum, END_DESTINATION, &turn);
 		else
-			translate6(v6, ports, sum, END_DESTINATION, backend->addr_hi,
-				   backend->addr_lo, backend->port);
-	}
-	if (v4)
+			turn6(v6, ports, sum, END_DESTINATION, &turn);
+	} else if (v4) {
 		decrement_ttl(v4);
-	else
+	} else {
 		v6->hop_limit--;
-	copy_mac(eth->dst, backend->mac);
-	copy_mac(eth->src, backend->own_mac);
+	}
+	copy_macs(eth, backend->mac);
 	return leave(ctx, backend);
 }
 

@@ -70,6 +70,13 @@ ALWAYS_INLINE void copy_mac(__u8 *to, const __u8 *from)
 	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
 }
 
+/* Both MACs of a frame, from where they lie one behind the other. */
+ALWAYS_INLINE void copy_macs(struct eth *eth, const __u8 *dst_src)
+{
+	*(__u64 *)eth->dst = *(const __u64 *)dst_src;
+	*(__u32 *)(eth->src + 2) = *(const __u32 *)(dst_src + 8);
+}
+
 ALWAYS_INLINE int same_mac(const __u8 *a, const __u8 *b)
 {
 	return *(const __u16 *)a == *(const __u16 *)b &&

@@ -26,46 +26,51 @@ ALWAYS_INLINE __sum16 changed_transport(__sum16 sum, __u64 change, __u8 protocol
 	return protocol == PROTO_UDP ? changed_udp(sum, change) : changed_by(sum, change);
 }
 
-/* Another port unless it is 0; returns what that changes. */
-ALWAYS_INLINE __u64 translate_port(__be16 *field, __u16 port)
+/* The same with a change that was folded before. */
+ALWAYS_INLINE __sum16 changed_transport16(__sum16 sum, __u16 change, __u8 protocol)
 {
-	__be16 from = *field, to = bpf_htons(port);
+	__sum16 now;
 
-	if (!port)
+	if (protocol != PROTO_UDP)
+		return changed_by16(sum, change);
+	if (!sum)
 		return 0;
-	*field = to;
-	return change16(from, to);
+	now = changed_by16(sum, change);
+	return now ? now : 0xffff;
 }
 
-/* A packet that is common: its headers were checked, and sum is transport_sum's. */
-ALWAYS_INLINE void translate4(struct ipv4 *ip, struct ports *ports, __sum16 *sum, enum end end,
-			      __u64 addr_lo, __u16 port)
+/* What becomes of one end of a common packet; what follows of the checksums is known beforehand. */
+struct turn {
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u16 port; /* 0: it stays */
+	__u16 header_change; /* of an IPv4 header, a hop included */
+	__u16 change; /* of what is behind the IP header */
+};
+
+/* A packet that is common: its headers were checked, and sum is transport_sum's. One hop older. */
+ALWAYS_INLINE void turn4(struct ipv4 *ip, struct ports *ports, __sum16 *sum, enum end end,
+			 const struct turn *turn)
 {
-	__be32 *field = end == END_SOURCE ? &ip->src : &ip->dst;
-	__be32 to = bpf_htonl(addr_lo);
-	__u64 change = change32(*field, to);
-
-	*field = to;
-	ip->checksum = changed_by(ip->checksum, change);
-	change += translate_port(end == END_SOURCE ? &ports->src : &ports->dst, port);
-	*sum = changed_transport(*sum, change, ip->protocol);
+	*(end == END_SOURCE ? &ip->src : &ip->dst) = bpf_htonl(turn->addr_lo);
+	ip->ttl--;
+	ip->checksum = changed_by16(ip->checksum, turn->header_change);
+	if (turn->port)
+		*(end == END_SOURCE ? &ports->src : &ports->dst) = bpf_htons(turn->port);
+	*sum = changed_transport16(*sum, turn->change, ip->protocol);
 }
 
-ALWAYS_INLINE void translate6(struct ipv6 *ip, struct ports *ports, __sum16 *sum, enum end end,
-			      __u64 addr_hi, __u64 addr_lo, __u16 port)
+ALWAYS_INLINE void turn6(struct ipv6 *ip, struct ports *ports, __sum16 *sum, enum end end,
+			 const struct turn *turn)
 {
 	__be64 *field = end == END_SOURCE ? ip->src : ip->dst;
-	__be64 to = bpf_cpu_to_be64(addr_hi);
-	__u64 change = change64(field[0], to);
 
-	field[0] = to;
-	barrier_var(change); /* one half after the other: both at once need too much stack */
-	to = bpf_cpu_to_be64(addr_lo);
-	change += change64(field[1], to);
-	field[1] = to;
-	barrier_var(change);
-	change += translate_port(end == END_SOURCE ? &ports->src : &ports->dst, port);
-	*sum = changed_transport(*sum, change, ip->next);
+	field[0] = bpf_cpu_to_be64(turn->addr_hi);
+	field[1] = bpf_cpu_to_be64(turn->addr_lo);
+	ip->hop_limit--;
+	if (turn->port)
+		*(end == END_SOURCE ? &ports->src : &ports->dst) = bpf_htons(turn->port);
+	*sum = changed_transport16(*sum, turn->change, ip->next);
 }
 
 /* One end of a packet anywhere in a frame, whatever its headers. */

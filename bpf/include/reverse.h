@@ -97,12 +97,24 @@ ALWAYS_INLINE enum reason send_reply(struct xdp_md *ctx, struct eth *eth, const 
 	return REASON_REPLY_REDIRECTED;
 }
 
+ALWAYS_INLINE struct turn turn_of(const struct reverse *from)
+{
+	return (struct turn){
+		.addr_hi = from->vip_hi,
+		.addr_lo = from->vip_lo,
+		.port = from->port,
+		.header_change = from->header_change,
+		.change = from->change,
+	};
+}
+
 ALWAYS_INLINE enum reason reverse4(struct xdp_md *ctx, struct eth *eth, struct ipv4 *ip,
 				   struct ports *ports, void *end, __u32 *scope)
 {
 	__sum16 *sum = transport_sum(ports, ip->protocol, end);
 	struct bpf_fib_lookup route = {};
 	struct reverse *from;
+	struct turn turn;
 
 	from = find_reverse(0, V4_MAPPED | bpf_ntohl(ip->src), ip->protocol, bpf_ntohs(ports->src));
 	if (!from || !is_routed(ctx, eth, from))
@@ -110,8 +122,8 @@ ALWAYS_INLINE enum reason reverse4(struct xdp_md *ctx, struct eth *eth, struct i
 	*scope = from->scope;
 	if (!sum || ip->ttl <= 1 || find_route4(ctx, ip, from->vip_lo, &route))
 		return REASON_REPLY_HELD;
-	translate4(ip, ports, sum, END_SOURCE, from->vip_lo, from->port);
-	decrement_ttl(ip);
+	turn = turn_of(from);
+	turn4(ip, ports, sum, END_SOURCE, &turn);
 	return send_reply(ctx, eth, route.dmac, route.smac, route.ifindex);
 }
 
@@ -121,6 +133,7 @@ ALWAYS_INLINE enum reason reverse6(struct xdp_md *ctx, struct eth *eth, struct i
 	__sum16 *sum = transport_sum(ports, ip->next, end);
 	struct bpf_fib_lookup route = {};
 	struct reverse *from;
+	struct turn turn;
 
 	from = find_reverse(bpf_be64_to_cpu(ip->src[0]), bpf_be64_to_cpu(ip->src[1]), ip->next,
 			    bpf_ntohs(ports->src));
@@ -129,8 +142,8 @@ ALWAYS_INLINE enum reason reverse6(struct xdp_md *ctx, struct eth *eth, struct i
 	*scope = from->scope;
 	if (!sum || ip->hop_limit <= 1 || find_route6(ctx, ip, from->vip_hi, from->vip_lo, &route))
 		return REASON_REPLY_HELD;
-	translate6(ip, ports, sum, END_SOURCE, from->vip_hi, from->vip_lo, from->port);
-	ip->hop_limit--;
+	turn = turn_of(from);
+	turn6(ip, ports, sum, END_SOURCE, &turn);
 	return send_reply(ctx, eth, route.dmac, route.smac, route.ifindex);
 }
 

@@ -92,7 +92,7 @@ func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(stri
 		}
 		places := s.backends.items[int(regions[i])*int(lbLimitsBACKENDS):][:lbLimitsBACKENDS]
 		for p := range svc.Backends {
-			storeBackend(&places[p], backendEntry(svc, &svc.Backends[p], device))
+			storeBackend(&places[p], backendEntry(svc, &want.VIPs[svc.VIP], &svc.Backends[p], device))
 		}
 		words, ok := encoded[svc.Choice]
 		if !ok {
@@ -108,7 +108,7 @@ func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(stri
 }
 
 // backendEntry is a backend as the program sees it: without an interface while it cannot be reached.
-func backendEntry(svc *lb.Service, b *lb.Backend, device func(string) (*net.Interface, error)) lbBackend {
+func backendEntry(svc *lb.Service, v *lb.VIP, b *lb.Backend, device func(string) (*net.Interface, error)) lbBackend {
 	if !b.Addr.IsValid() {
 		return lbBackend{} // a place that nobody has
 	}
@@ -136,7 +136,27 @@ func backendEntry(svc *lb.Service, b *lb.Backend, device func(string) (*net.Inte
 	if b.Hop.Source.IsValid() {
 		e.OwnHi, e.OwnLo = flowhash.Halves(b.Hop.Source)
 	}
+	switch svc.Forward {
+	case lb.ForwardNAT:
+		// a port is another one only where the service has just one
+		e.HeaderSum, e.Change = changesOf(v.Addr, b.Addr, svc.Ports[0].First, b.Port)
+	case lb.ForwardTunnel:
+		e.HeaderSum = outerSum(b.Hop.Source, b.Addr, outerProtocol(svc.Encap, v.Addr.Is4()))
+	case lb.ForwardLocal, lb.ForwardDR:
+	}
 	return e
+}
+
+// outerProtocol is what an outer header says that it has behind it.
+func outerProtocol(encap lb.Encap, inner4 bool) uint8 {
+	const ipip, udp, ipv6 = 4, 17, 41
+	switch {
+	case encap == lb.EncapGUE:
+		return udp
+	case inner4:
+		return ipip
+	}
+	return ipv6
 }
 
 // storeBackend changes a backend that packets may be on their way to: while it changes there is no

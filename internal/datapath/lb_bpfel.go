@@ -14,22 +14,24 @@ import (
 )
 
 type lbBackend struct {
-	_       structs.HostLayout
-	AddrHi  uint64
-	AddrLo  uint64
-	OwnHi   uint64
-	OwnLo   uint64
-	Mac     [6]uint8
-	OwnMac  [6]uint8
-	Ifindex uint32
-	Port    uint16
-	Mtu     uint16
-	Method  uint8
-	Encap   uint8
-	IsIpv4  uint8
-	Pad1    uint8
-	Mss     uint16
-	Pad2    [6]uint8
+	_         structs.HostLayout
+	AddrHi    uint64
+	AddrLo    uint64
+	OwnHi     uint64
+	OwnLo     uint64
+	Mac       [6]uint8
+	OwnMac    [6]uint8
+	Ifindex   uint32
+	Port      uint16
+	Mtu       uint16
+	Method    uint8
+	Encap     uint8
+	IsIpv4    uint8
+	Pad1      uint8
+	Mss       uint16
+	HeaderSum uint16
+	Change    uint16
+	Pad2      [2]uint8
 }
 
 type lbBucketFlags uint32
@@ -197,6 +199,7 @@ const (
 	lbLimitsGLIMPSES         lbLimits = 262144
 	lbLimitsOPENING_SECONDS  lbLimits = 60
 	lbLimitsANSWERS          lbLimits = 1000
+	lbLimitsTUNNEL_HOPS      lbLimits = 64
 	lbLimitsREVERSE_ENTRIES  lbLimits = 65536
 )
 
@@ -306,14 +309,16 @@ const (
 )
 
 type lbReverse struct {
-	_       structs.HostLayout
-	VipHi   uint64
-	VipLo   uint64
-	Ifindex uint32
-	Port    uint16
-	Scope   uint16
-	OwnMac  [6]uint8
-	Pad     [2]uint8
+	_            structs.HostLayout
+	VipHi        uint64
+	VipLo        uint64
+	Ifindex      uint32
+	Port         uint16
+	Scope        uint16
+	OwnMac       [6]uint8
+	HeaderChange uint16
+	Change       uint16
+	Pad          [6]uint8
 }
 
 type lbReverseKey struct {

@@ -60,6 +60,7 @@ func (r reverses) add(s *lb.Service, v *lb.VIP, scopes map[string]uint16, device
 		value.Ifindex, value.OwnMac = uint32(dev.Index), hardwareAddr(dev)
 		eachReverse(s, b, func(key lbReverseKey, port uint16) {
 			value.Port = port
+			value.HeaderChange, value.Change = changesOf(b.Addr, v.Addr, key.Port, port)
 			r[key] = value
 		})
 	}
