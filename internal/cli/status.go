@@ -88,8 +88,26 @@ func statusTable(s *screen, status *control.Status, now time.Time) {
 		s.line("")
 		backendsSummary(s, status.Backends)
 	}
+	if len(status.Masquerade) > 0 {
+		s.line("")
+		masqueradeTable(s, status.Masquerade)
+	}
 	s.line("")
 	nodesTable(s, status.Nodes)
+}
+
+func masqueradeTable(s *screen, list []control.Masquerade) {
+	s.table([]string{"MASQUERADE", "OUT", "AS"}, rows(list, func(m control.Masquerade) []string {
+		from := make([]string, len(m.From))
+		for i, p := range m.From {
+			from[i] = p.String()
+		}
+		as := "its own address"
+		if m.To.IsValid() {
+			as = m.To.String()
+		}
+		return []string{strings.Join(from, ", "), m.Out, as}
+	}))
 }
 
 func firstLine(text string) string {

@@ -89,13 +89,15 @@ func largeFiles() map[string]string {
 		"large-bomb": "a: &a [x, x, x, x, x, x, x, x, x, x]\n" +
 			"b: &b [" + list(10, "*a # %d\n") + "]\nc: &c [" + list(10, "*b # %d\n") + "]\n" +
 			"nodes: [" + list(90, "*c # %d\n") + "]\n",
-		"large-depth":    strings.Repeat("[", maxBytes),
-		"large-nesting":  "vips: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n",
-		"large-nodes":    "cluster:\n  name: web\n  seed: 9f6b0dd1b6b0a1a56f1e63d2b4c4a1c3f0a7b9d8e2c1f4a3b5d6e7f8091a2b3c\n  nodes: [" + list(65, "{name: n%[1]d, addresses: 192.0.2.%[1]d}") + "]\n",
-		"large-list":     small + "vips: [" + strings.Repeat("1, ", 4097) + "]\n",
-		"large-vips":     small + "vips: [" + list(1001, `{address: "2001:db8::%x"}`) + "]\n",
-		"large-ports":    small + thousand + "services:\n  - {name: web, vips: 2001:db8::1, ports: [" + list(1025, "%d") + "]}\n",
-		"large-services": small + thousand + "services:\n  - {name: web, vips: &all [" + list(1000, `"2001:db8::%x"`) + "], ports: 80}\n  - {name: shop, vips: *all, ports: 81}\n",
+		"large-depth":               strings.Repeat("[", maxBytes),
+		"large-nesting":             "vips: " + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + "\n",
+		"large-masquerade":          small + "masquerade: [" + list(65, "{from: 10.0.%d.0/24, out: eth0}") + "]\n",
+		"large-masquerade-networks": small + "masquerade: [{from: [" + list(65, "10.0.%d.0/24") + "], out: eth0}]\n",
+		"large-nodes":               "cluster:\n  name: web\n  seed: 9f6b0dd1b6b0a1a56f1e63d2b4c4a1c3f0a7b9d8e2c1f4a3b5d6e7f8091a2b3c\n  nodes: [" + list(65, "{name: n%[1]d, addresses: 192.0.2.%[1]d}") + "]\n",
+		"large-list":                small + "vips: [" + strings.Repeat("1, ", 4097) + "]\n",
+		"large-vips":                small + "vips: [" + list(1001, `{address: "2001:db8::%x"}`) + "]\n",
+		"large-ports":               small + thousand + "services:\n  - {name: web, vips: 2001:db8::1, ports: [" + list(1025, "%d") + "]}\n",
+		"large-services":            small + thousand + "services:\n  - {name: web, vips: &all [" + list(1000, `"2001:db8::%x"`) + "], ports: 80}\n  - {name: shop, vips: *all, ports: 81}\n",
 		"large-patterns": strings.Replace(small, "]}\n", "], membership: {insecure: true}}\n", 1) + "vips: [{address: 192.0.2.80}]\nservices:\n" +
 			strings.ReplaceAll(list(65, "  - {name: s%[1]d, vips: 192.0.2.80, ports: %[1]d, checks: [{type: http, body: b%[1]d}]}\n"), "\n, ", "\n"),
 		"large-backends": small + "vips: [{address: 192.0.2.80}]\nservices:\n  - {name: web, vips: 192.0.2.80, ports: 80, forward: dr, backends: [" + list(1001, `"2001:db8::%x"`) + "]}\n",

@@ -23,6 +23,7 @@ type Config struct {
 	Services    []Service
 	Membership  *Membership // nil: the nodes are as written, always up
 	Hooks       []Hook
+	Masquerade  []lb.Masquerade // of what backends begin themselves
 	// Backend is what this machine does instead; then only Attach and Shutdown count besides. Nil: it
 	// is a node.
 	Backend *BackendRole
@@ -136,6 +137,7 @@ const (
 
 	maxWitnesses = 8
 	maxHooks     = 32
+	maxMasks     = 64 // masquerades, and prefixes of one
 	maxChecks    = 16 // of one service
 	maxArguments = 64
 	maxText      = 1024 // bytes of a path, an argument or what is sent and expected

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -60,6 +61,10 @@ func (c *Config) leaves() map[string]string {
 	}
 	for _, h := range c.Hooks {
 		leavesOf(m, "hooks"+inline(h.Command, verbatim)+".", h.settings()[1:])
+	}
+	for i := range c.Masquerade {
+		of := &c.Masquerade[i]
+		leavesOf(m, "masquerade["+of.Out+" "+inline(of.From, netip.Prefix.String)+"].", masqueradeSettings(of))
 	}
 	for _, n := range c.Nodes {
 		path := "nodes[" + n.Name + "]."

@@ -24,7 +24,8 @@ import (
 // follows their number; health and min-nodes, so that checks can differ; prefer and preempt, so that a
 // VIP can be given another place), nor where the owner of a bucket sends its flows (backends and all
 // that belongs to them, so that they can be changed on one node after the other), nor what stays on
-// one machine (interfaces, attach, shutdown, drops, hooks, key files, udp-idle).
+// one machine (interfaces, attach, shutdown, drops, hooks, masquerade, key files,
+// udp-idle).
 // The order of keys and lists does not matter. It tells nothing about the seed.
 func (c *Config) Fingerprint() uint64 {
 	mac := hmac.New(sha256.New, c.Seed[:])

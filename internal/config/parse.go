@@ -46,7 +46,7 @@ func (r *reader) config(root value, host string) *Config {
 		return r.backend(root)
 	}
 	c := defaults()
-	f, ok := r.fields(root, "role", "cluster", "interface", "attach", "shutdown", "drops", "vips", "services", "hooks")
+	f, ok := r.fields(root, "role", "cluster", "interface", "attach", "shutdown", "drops", "vips", "services", "hooks", "masquerade")
 	if !ok {
 		return nil
 	}
@@ -59,6 +59,7 @@ func (r *reader) config(root value, host string) *Config {
 	r.vips(&c, f["vips"], f["interface"])
 	r.services(&c, f["services"])
 	r.hooks(&c, f["hooks"])
+	r.masquerades(&c, f["masquerade"])
 	return &c
 }
 

@@ -65,6 +65,12 @@ func (c *Config) YAML() []byte {
 			block(&b, "      - ", "        ", check.settings())
 		}
 	}
+	if len(c.Masquerade) > 0 {
+		b.WriteString("masquerade:\n")
+	}
+	for i := range c.Masquerade {
+		block(&b, "  - ", "    ", masqueradeSettings(&c.Masquerade[i]))
+	}
 	if len(c.Hooks) > 0 {
 		b.WriteString("hooks:\n")
 	}

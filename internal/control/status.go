@@ -28,6 +28,7 @@ type Status struct {
 	Agreement  *Agreement   `json:"agreement,omitempty"` // nil without membership
 	Checks     []Check      `json:"checks,omitempty"`    // by service, backend and name
 	Hooks      []Hook       `json:"hooks,omitempty"`
+	Masquerade []Masquerade `json:"masquerade,omitempty"`  // in the order in which they apply
 	RealServer *RealServer  `json:"real_server,omitempty"` // of a machine with role: backend, which is no node
 }
 
@@ -74,6 +75,13 @@ type Hook struct {
 	Waiting int      `json:"waiting"`          // events
 	Dropped uint64   `json:"dropped"`          // events, because too many waited
 	Failed  string   `json:"failed,omitempty"` // why its last run failed
+}
+
+// A Masquerade is what machines behind this one begin themselves, and which source it gets.
+type Masquerade struct {
+	From []netip.Prefix `json:"from"`
+	Out  string         `json:"out"`
+	To   netip.Addr     `json:"to,omitzero"` // none: what the interface has for itself
 }
 
 // A Result is what one probe found.

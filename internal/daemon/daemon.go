@@ -18,6 +18,7 @@ import (
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/firewall"
 	"github.com/lbctl/lbctl/internal/hooks"
 	"github.com/lbctl/lbctl/internal/netconf"
 	"github.com/lbctl/lbctl/internal/netmon"
@@ -85,7 +86,11 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		opts:    opts,
 		started: time.Now(),
 		path:    path,
-		applier: &reconcile.Applier{Datapath: path, Host: netconf.New(filepath.Join(opts.StateDir, "host.json"))},
+		applier: &reconcile.Applier{
+			Datapath: path,
+			Host:     netconf.New(filepath.Join(opts.StateDir, "host.json")),
+			Firewall: newFirewall(opts),
+		},
 		asks:    make(chan ask),
 		changes: make(chan netmon.Event, 1),
 		checked: make(chan struct{}, 1),
@@ -111,6 +116,10 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		defer p.store.Close()
 	}
 	return p.serve(ctx, listener, hangup)
+}
+
+func newFirewall(opts Options) *firewall.Firewall {
+	return firewall.New(filepath.Join(opts.StateDir, "firewall"))
 }
 
 // serve runs the tasks until ctx ends or one of them fails.

@@ -45,7 +45,7 @@ type realServer struct {
 
 // runRealServer serves until ctx ends, then leaves or withdraws as the configuration says.
 func runRealServer(ctx context.Context, opts Options, cfg *config.Config, listener net.Listener, hangup <-chan os.Signal) error {
-	if err := withdrawNode(opts); err != nil {
+	if err := withdrawNode(ctx, opts); err != nil {
 		return fmt.Errorf("take off what this machine had as a node: %w", err)
 	}
 	s := &realServer{
@@ -63,8 +63,11 @@ func runRealServer(ctx context.Context, opts Options, cfg *config.Config, listen
 	return group.Wait()
 }
 
-// withdrawNode detaches what a node's lbd left on this machine.
-func withdrawNode(opts Options) error {
+// withdrawNode takes off what a node's lbd left on this machine.
+func withdrawNode(ctx context.Context, opts Options) error {
+	if err := newFirewall(opts).Withdraw(ctx); err != nil {
+		return err
+	}
 	if _, err := os.Stat(filepath.Join(opts.BPFDir, "links")); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -84,6 +84,9 @@ func (p *planner) status() (control.Status, error) {
 	if p.state == nil {
 		return s, nil
 	}
+	for _, m := range p.state.Masquerade {
+		s.Masquerade = append(s.Masquerade, control.Masquerade{From: m.From, Out: m.Out, To: m.To})
+	}
 	counters, err := p.path.Counters()
 	if err != nil {
 		return s, fmt.Errorf("read counters: %w", err)

@@ -65,6 +65,7 @@ func Domains(cfg *config.Config) []string {
 func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, error) {
 	state := &lb.State{
 		Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops, Nodes: agreed.Nodes,
+		Masquerade: cfg.Masquerade,
 	}
 	if err := services(state, cfg, targets); err != nil {
 		return nil, err

@@ -53,7 +53,7 @@ func (b *Builder) Build(cfg *config.Config, members Members, health Health, targ
 	if b.tables == nil {
 		b.tables = rendezvous.NewBuilder()
 	}
-	state := &lb.State{Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops}
+	state := &lb.State{Cluster: cfg.ClusterName, Seed: cfg.Seed, SampleDrops: cfg.SampleDrops, Masquerade: cfg.Masquerade}
 	var err error
 	if state.Nodes, err = nodes(cfg, members); err != nil {
 		return nil, err

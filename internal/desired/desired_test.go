@@ -86,7 +86,7 @@ func TestWithoutMembersAndHealthTheFileIsTheCluster(t *testing.T) {
 // whole compares States by value, and tables without looking at each owner through reflection.
 func whole() []cmp.Option {
 	return []cmp.Option{
-		cmpopts.EquateComparable(netip.Addr{}),
+		cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
 		cmp.Comparer(func(a, b *lb.Table) bool { return slices.Equal(a.Owners, b.Owners) }),
 	}
 }

@@ -211,6 +211,14 @@ type State struct {
 	Tables   []*Table
 	// SampleDrops is the share of drops that go to the ring buffer: one in SampleDrops; 0 is none.
 	SampleDrops uint32
+	Masquerade  []Masquerade // in the order in which they apply
+}
+
+// A Masquerade gives what machines behind this one begin themselves a source that answers find back to.
+type Masquerade struct {
+	From []netip.Prefix // of the machines; without host bits
+	Out  string         // name of the interface that it leaves by
+	To   netip.Addr     // the new source; the zero Addr: what the interface has for itself
 }
 
 // Local returns the node that this machine is, or nil.

@@ -15,26 +15,25 @@ import (
 // vipInterface holds the VIPs: on the interface itself, neighbours would be told our own MAC.
 const vipInterface = "lo"
 
-// A need is what one VIP takes, in the order in which it is to be added: an address that comes
-// before its sysctls would answer ARP with this node's own MAC for a moment.
+// A need is what one VIP takes, or masquerading, in the order in which it is to be added: an address that
+// comes before its sysctls would answer ARP with this node's own MAC for a moment.
 type need struct {
-	vip     netip.Addr
+	of      string
 	items   []item
 	missing []entry // those of items that the kernel does not hold yet
 }
 
-// needs returns what the VIPs need, and an error for each whose interface does not exist.
+// needs returns what all that is wanted needs, and an error for each part whose interface does not exist.
 func (now *snapshot) needs(want Want) ([]need, error) {
 	var needs []need
 	var errs []error
 	for _, vip := range want.VIPs {
 		ifname := vip.Interface
-		if _, ok := now.index[ifname]; !ok {
-			have := strings.Join(slices.Sorted(maps.Keys(now.index)), ", ")
-			errs = append(errs, fmt.Errorf("vip %s: interface %s: no such interface (have: %s)", vip.Addr, ifname, have))
+		n := need{of: "vip " + vip.Addr.String()}
+		if err := now.lacks(ifname); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n.of, err))
 			continue
 		}
-		n := need{vip: vip.Addr}
 		of := settings
 		if want.Backend {
 			of = backendSettings
@@ -57,7 +56,37 @@ func (now *snapshot) needs(want Want) ([]need, error) {
 		n.items = append(n.items, item{kindAddress, vipInterface, vip.Addr.String()})
 		needs = append(needs, n)
 	}
+	for _, m := range want.Masquerade {
+		n := need{of: "masquerade", items: routing(m)}
+		if err := now.lacks(m.Out); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", n.of, err))
+			continue
+		}
+		needs = append(needs, n)
+	}
 	return needs, errors.Join(errs...)
+}
+
+// lacks returns an error when there is no such interface.
+func (now *snapshot) lacks(ifname string) error {
+	if _, ok := now.index[ifname]; ok {
+		return nil
+	}
+	return fmt.Errorf("interface %s: no such interface (have: %s)", ifname, strings.Join(slices.Sorted(maps.Keys(now.index)), ", "))
+}
+
+// routing is what passing on takes. For IPv6 the kernel has one switch, and it makes the machine a
+// router: one that believes no other router, and forgets the routes that it has from them. What learns
+// its way out from others goes on doing so.
+func routing(m lb.Masquerade) []item {
+	var items []item
+	if slices.ContainsFunc(m.From, func(p netip.Prefix) bool { return p.Addr().Is4() }) {
+		items = append(items, item{kindSysctl, allInterfaces, forwarding4().name})
+	}
+	if slices.ContainsFunc(m.From, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		items = append(items, item{kindSysctl, m.Out, routesLearnt().name}, item{kindSysctl, allInterfaces, forwarding6().name})
+	}
+	return items
 }
 
 // ownGlobal6 says whether this machine has an IPv6 address of its own that it can use beyond the
@@ -84,7 +113,7 @@ func (n *need) compare(now *snapshot, rec *record) error {
 	for _, it := range n.items {
 		found, ok, err := now.inspect(it, rec)
 		if err != nil {
-			return fmt.Errorf("vip %s: %w", n.vip, err)
+			return fmt.Errorf("%s: %w", n.of, err)
 		}
 		if !ok {
 			missing = append(missing, entry{item: it, Index: now.index[it.Interface], Old: found})
@@ -104,7 +133,7 @@ func (n *need) add(ctx context.Context, added map[item]bool) error {
 			return err
 		}
 		if err := e.add(); err != nil {
-			return fmt.Errorf("vip %s: %s: add: %w", n.vip, e.item, err)
+			return fmt.Errorf("%s: %s: add: %w", n.of, e.item, err)
 		}
 		added[e.item] = true
 	}

@@ -20,6 +20,8 @@ type Want struct {
 	// Backend says that directors forward the VIPs' packets to this machine: what they share by a
 	// multicast MAC is not for it, and clients may be answered by another way than their packets come.
 	Backend bool
+	// Masquerade is what machines behind this one begin themselves: it is passed on.
+	Masquerade []lb.Masquerade
 }
 
 // A Host is this machine's network configuration as far as it is ours. What it holds is in the

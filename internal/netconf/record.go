@@ -60,9 +60,9 @@ func loadRecord(path string, now *snapshot) (*record, error) {
 	if rec.Realm != realm {
 		rec.Realm, rec.Added = realm, nil
 	}
-	rec.Added = slices.DeleteFunc(rec.Added, func(e entry) bool { return now.name[e.Index] == "" })
+	rec.Added = slices.DeleteFunc(rec.Added, func(e entry) bool { return now.named(e.Index) == "" })
 	for i := range rec.Added {
-		rec.Added[i].Interface = now.name[rec.Added[i].Index] // it may have been renamed
+		rec.Added[i].Interface = now.named(rec.Added[i].Index) // it may have been renamed
 	}
 	return rec, nil
 }

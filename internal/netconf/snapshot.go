@@ -41,6 +41,14 @@ func observe() (*snapshot, error) {
 	return now, nil
 }
 
+// named is the interface of an index, if there is one; 0, which none has, is that of all.
+func (now *snapshot) named(index int) string {
+	if index == 0 {
+		return allInterfaces
+	}
+	return now.name[index]
+}
+
 // inspect says whether an item is as it should be, not asking who put it there, and what it is
 // now: the value of a sysctl, "" for the rest.
 func (now *snapshot) inspect(it item, rec *record) (found string, ok bool, err error) {
@@ -48,8 +56,11 @@ func (now *snapshot) inspect(it item, rec *record) (found string, ok bool, err e
 		if found, err = readSysctl(it); err != nil {
 			return "", false, fmt.Errorf("%s: %w", it, err)
 		}
-		if it.Name == looseReturn().name {
+		switch it.Name {
+		case looseReturn().name:
 			return found, !strict(it.Interface), nil
+		case routesLearnt().name:
+			return found, found != "1", nil // 0: never, 2: always
 		}
 		return found, it.setting().satisfied(found), nil
 	}

@@ -29,6 +29,17 @@ func ownSources() setting { return setting{"ipv6/use_oif_addrs_only", "1", false
 // looseReturn makes the kernel take packets whose way back leaves by another interface.
 func looseReturn() setting { return setting{"ipv4/rp_filter", "2", false} }
 
+// allInterfaces stands for an interface in settings of the machine as a whole.
+const allInterfaces = "all"
+
+// forwarding4 and forwarding6 make the machine a router; for IPv4 it is net.ipv4.ip_forward by its
+// other name.
+func forwarding4() setting { return setting{"ipv4/forwarding", "1", false} }
+func forwarding6() setting { return setting{"ipv6/forwarding", "1", false} }
+
+// routesLearnt makes a router take routes from others where it would as a host.
+func routesLearnt() setting { return setting{"ipv6/accept_ra", "2", false} }
+
 // strict says whether an interface drops packets whose way back leaves by another one. The kernel
 // takes the larger of two settings; 1 is strict.
 func strict(ifname string) bool {
@@ -66,7 +77,7 @@ func (it item) setting() setting {
 		return setting{it.Name, value, false}
 	}
 	known := slices.Concat(settings(netip.IPv4Unspecified()), settings(netip.IPv6Unspecified()))
-	for _, s := range append(known, ownSources(), looseReturn()) {
+	for _, s := range append(known, ownSources(), looseReturn(), forwarding4(), forwarding6(), routesLearnt()) {
 		if s.name == it.Name {
 			return s
 		}

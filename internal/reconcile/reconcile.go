@@ -9,16 +9,19 @@ import (
 	"slices"
 
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/firewall"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/netconf"
 )
 
-// An Applier owns both sides. It is not safe for concurrent use.
+// An Applier owns all sides. It is not safe for concurrent use.
 type Applier struct {
 	Datapath *datapath.Datapath
 	Host     *netconf.Host
+	Firewall *firewall.Firewall
 
-	held []lb.VIP // by this machine, since the last Apply
+	held   netconf.Want  // by this machine, since the last Apply
+	masked firewall.Want // the same
 }
 
 // Apply makes everything equal to want. It may be repeated, and after an error it should be: what
@@ -27,9 +30,12 @@ type Applier struct {
 // A VIP's address comes last and goes first: while this machine holds it without the programs, it
 // would answer for it with its own MAC, as every other node would. For the same reason an interface
 // that the programs cannot have keeps its VIPs from this machine, and only its own.
+//
+// Masquerading comes behind the programs, too: a reply of a backend that they have not seen would become
+// a connection of the backend's own.
 func (a *Applier) Apply(ctx context.Context, want *lb.State) (datapath.Report, error) {
-	if kept := common(a.held, want.VIPs); len(kept) < len(a.held) {
-		if err := a.Host.Set(ctx, netconf.Want{VIPs: kept}); err != nil {
+	if kept := common(a.held.VIPs, want.VIPs); len(kept) < len(a.held.VIPs) {
+		if err := a.Host.Set(ctx, netconf.Want{VIPs: kept, Masquerade: a.held.Masquerade}); err != nil {
 			return datapath.Report{}, fmt.Errorf("take back addresses: %w", err)
 		}
 	}
@@ -41,11 +47,13 @@ func (a *Applier) Apply(ctx context.Context, want *lb.State) (datapath.Report, e
 	if err != nil {
 		hold = a.running(want.VIPs)
 	}
-	hostErr := a.Host.Set(ctx, netconf.Want{VIPs: hold})
+	host := netconf.Want{VIPs: hold, Masquerade: want.Masquerade}
+	hostErr := a.Host.Set(ctx, host)
 	if hostErr == nil {
-		a.held = hold
+		a.held = host
 	}
-	return report, errors.Join(err, hostErr)
+	a.masked = firewall.Of(want)
+	return report, errors.Join(err, hostErr, a.Firewall.Set(ctx, a.masked))
 }
 
 // running returns the VIPs whose interface the programs run on.
@@ -71,22 +79,29 @@ func common(old, fresh []lb.VIP) []lb.VIP {
 func (a *Applier) Drift(ctx context.Context) (lines []string, repairable bool, err error) {
 	lines = a.Datapath.Missing()
 	repairable = len(lines) > 0
-	found, err := a.Host.Check(ctx, netconf.Want{VIPs: a.held})
+	found, err := a.Host.Check(ctx, a.held)
 	for _, d := range found {
 		lines = append(lines, d.String())
 		repairable = repairable || !d.Manual
 	}
-	return lines, repairable, err
+	drift, maskErr := a.Firewall.Check(a.masked)
+	if drift != "" {
+		lines, repairable = append(lines, drift), true
+	}
+	return lines, repairable, errors.Join(err, maskErr)
 }
 
-// Withdraw takes everything back: addresses first, then the programs.
+// Withdraw takes everything back: masquerading and addresses first, then the programs.
 func (a *Applier) Withdraw(ctx context.Context) error {
+	if err := a.Firewall.Withdraw(ctx); err != nil {
+		return fmt.Errorf("withdraw: %w", err)
+	}
 	if err := a.Host.Withdraw(ctx); err != nil {
 		return fmt.Errorf("withdraw addresses: %w", err)
 	}
 	if err := a.Datapath.Withdraw(); err != nil {
 		return fmt.Errorf("withdraw programs: %w", err)
 	}
-	a.held = nil
+	a.held, a.masked = netconf.Want{}, firewall.Want{}
 	return nil
 }

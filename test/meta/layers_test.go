@@ -30,6 +30,7 @@ var layers = map[string]int{
 	"internal/announce":   2,
 	"internal/datapath":   2,
 	"internal/netconf":    2,
+	"internal/firewall":   2,
 	"internal/netmon":     2,
 	"internal/doctor":     2,
 	"internal/nexthop":    2,
