@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,32 +23,35 @@ type farm struct {
 	*cluster
 	opts     farmOptions
 	backends []*node
+	listed   int           // so many of them are in the configuration
 	load     *standardLoad // without a client
 }
 
 type farmOptions struct {
 	forward   string
+	encap     string         // of forward: tunnel; default: ip
+	six       func(int) bool // whose addresses are IPv6, of the backends by number; nil: nobody's. Not for NAT
 	directors int
 	weights   []int // of the backends
 	spare     int   // so many of the backends, the last ones, are not in the configuration yet
 	check     string
 	tuning    []string // of the directors' membership
-	announce  string   // default: multicast
+	announce  string   // default: multicast. With failover, n1 has the VIPs as long as it is there
+	gateway   bool     // of NAT: backends reply by a VIP of the directors, which goes from one to the other
 	serving   bool     // the backends are those of a standard load, from before the first check
 }
 
 // newFarm returns when the directors agree and every backend of the configuration is up there.
 func newFarm(t testing.TB, opts farmOptions) *farm {
 	t.Helper()
-	f := &farm{opts: opts}
+	opts.weights = slices.Clone(opts.weights) // they may change
+	f := &farm{opts: opts, listed: len(opts.weights) - opts.spare}
 	directors := options{members: true, attach: "native", weights: make([]int, opts.directors), tuning: opts.tuning}
 	for i := range directors.weights {
 		directors.weights[i] = 100
 	}
-	if opts.announce != "" {
-		directors.vips = fmt.Sprintf("\n  - {address: %s, announce: %s}\n  - {address: '%s', announce: %[2]s}\n", vip4, opts.announce, vip6)
-	}
-	directors.services = f.services(len(opts.weights) - opts.spare)
+	directors.vips = f.vips()
+	directors.services = f.services(f.listed)
 	directors.beside = func(c *cluster) { f.connect(t, c) }
 	f.cluster = newCluster(t, directors)
 	if opts.forward == "nat" {
@@ -55,9 +60,33 @@ func newFarm(t testing.TB, opts farmOptions) *farm {
 		}
 	}
 	f.agree(t)
-	f.awaitBackends(t, len(opts.weights)-opts.spare)
+	f.awaitBackends(t, f.listed)
 	return f
 }
+
+// vips is that section of the configuration.
+func (f *farm) vips() string {
+	var b strings.Builder
+	list := func(announce string, vips ...netip.Addr) {
+		if announce == "failover" {
+			announce += ", prefer: [n1, n2]"
+		}
+		for _, vip := range vips {
+			fmt.Fprintf(&b, "\n  - {address: '%s', announce: %s}", vip, announce)
+		}
+	}
+	list(cmp.Or(f.opts.announce, "multicast"), vip4, vip6)
+	if f.opts.gateway {
+		list("failover", gateway4, gateway6)
+	}
+	return b.String() + "\n"
+}
+
+// gateway4 and gateway6 are what backends behind NAT reply by when no single director is to be missed.
+var (
+	gateway4 = netip.MustParseAddr("192.0.2.90")
+	gateway6 = netip.MustParseAddr("2001:db8::90")
+)
 
 // connect puts the backends on the switch.
 func (f *farm) connect(t testing.TB, c *cluster) {
@@ -76,7 +105,7 @@ func (f *farm) connect(t testing.TB, c *cluster) {
 			b.becomeBackend(f.opts.directors)
 		case "nat":
 			b.asked = []netip.Addr{backendAddr(i, false), backendAddr(i, true)}
-			b.replyBy(1 + i%f.opts.directors)
+			f.replyBy(b, i, clientAddr(vip4), clientAddr(vip6))
 		}
 		f.backends = append(f.backends, b)
 	}
@@ -92,12 +121,21 @@ func backendAddr(i int, six bool) netip.Addr {
 	return netip.AddrFrom4([4]byte{192, 0, 2, byte(101 + i)})
 }
 
-// replyBy makes a director, by number, the way to the client, which is on the same switch.
-func (n *node) replyBy(director int) {
+// replyBy makes a director the way of a backend, by number, to clients of both families.
+func (f *farm) replyBy(n *node, backend int, clients ...netip.Addr) {
 	n.t.Helper()
-	for vip, gateway := range map[netip.Addr]string{vip4: "192.0.2.%d", vip6: "2001:db8::%d"} {
-		client := clientAddr(vip)
-		check(n.t, n.host.Route(netip.PrefixFrom(client, client.BitLen()), netip.MustParseAddr(fmt.Sprintf(gateway, 10+director))))
+	for _, client := range clients {
+		director := 11 + backend%f.opts.directors
+		gateway := netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", director))
+		switch {
+		case f.opts.gateway && client.Is4():
+			gateway = gateway4
+		case f.opts.gateway:
+			gateway = gateway6
+		case client.Is6():
+			gateway = netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", director))
+		}
+		check(n.t, n.host.Route(netip.PrefixFrom(client, client.BitLen()), gateway))
 	}
 }
 
@@ -122,7 +160,7 @@ func (n *node) becomeBackend(directors int) {
 	n.t.Helper()
 	var from []string
 	for i := range directors {
-		from = append(from, fmt.Sprintf("192.0.2.%d", 11+i))
+		from = append(from, fmt.Sprintf("192.0.2.%d, '2001:db8::%[1]d'", 11+i))
 	}
 	check(n.t, os.WriteFile(n.path("lb.yaml"), fmt.Appendf(nil,
 		"role: backend\ninterface: eth0\nmethod: tunnel\ndirectors: [%s]\nvips: [%s, '%s']\n", strings.Join(from, ", "), vip4, vip6), 0o600))
@@ -141,8 +179,13 @@ func (n *node) becomeBackend(directors int) {
 func (f *farm) services(backends int) string {
 	var b strings.Builder
 	service := func(name, vips string, six bool) {
-		fmt.Fprintf(&b, "\n  - {name: %s, vips: [%s], ports: all, forward: %s, flow-idle: 1m%s, backends: [", name, vips, f.opts.forward, f.opts.check)
+		forward := f.opts.forward
+		if f.opts.encap != "" {
+			forward += ", encap: " + f.opts.encap
+		}
+		fmt.Fprintf(&b, "\n  - {name: %s, vips: [%s], ports: all, forward: %s, flow-idle: 1m%s, backends: [", name, vips, forward, f.opts.check)
 		for i := range backends {
+			six := six || f.opts.six != nil && f.opts.six(i)
 			fmt.Fprintf(&b, "{name: b%d, address: '%s', weight: %d}, ", i+1, backendAddr(i, six), f.opts.weights[i])
 		}
 		b.WriteString("]}")
@@ -167,14 +210,33 @@ func (f *farm) names() []string {
 	return []string{"web", "echo"}
 }
 
-// reconfigure gives all directors another number of backends, one after the other.
-func (f *farm) reconfigure(t testing.TB, before, after int) {
+// reweigh gives all directors as many backends as weights, in one file. A gateway has to know a backend
+// behind NAT before others send to it: it is told first.
+func (f *farm) reweigh(t testing.TB, weights ...int) {
 	t.Helper()
-	for _, n := range f.nodes {
-		n.rewrite(f.services(before), f.services(after))
+	before := f.services(f.listed)
+	f.listed = copy(f.opts.weights, weights)
+	for _, n := range slices.Backward(f.nodes) {
+		n.rewrite(before, f.services(f.listed))
 		n.reload()
 	}
-	f.awaitBackends(t, after)
+}
+
+// awaitShares waits until new flows of TCP go by the weights, and of UDP, too, which are noted first.
+func (f *farm) awaitShares(t testing.TB) {
+	t.Helper()
+	total := 0
+	for _, w := range f.opts.weights[:f.listed] {
+		total += w
+	}
+	f.awaitBackend(t, "", func(all map[string]control.Backend) error {
+		for i, w := range f.opts.weights[:f.listed] {
+			if want := float64(w) / float64(total); math.Abs(all[f.backends[i].name].Share-want) > 0.02 {
+				return fmt.Errorf("%s should have %.2f", f.backends[i].name, want)
+			}
+		}
+		return nil
+	})
 }
 
 // backendsOf is what `lbctl backends` says on a director.

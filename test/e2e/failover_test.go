@@ -83,19 +83,25 @@ func TestAFailoverVIPIsTakenOverFasterByTunedNodes(t *testing.T) {
 	wantTakeovers(t, "", tuned, 350*time.Millisecond, "crash")
 }
 
-// wantTakeovers lets the owner die in some ways; within is for the full run.
+// wantTakeovers lets the owner die in some ways.
 func wantTakeovers(t *testing.T, more string, tuning []string, within time.Duration, ways ...string) {
 	f := newFaulty(t, options{weights: []int{100, 100}, vips: failoverVIPs(more), tuning: tuning})
-	wantOwner(t, "n1", f.nodes...)
 	for _, name := range ways {
-		took := f.loseOwner(t, deaths[name], more != "")
-		t.Logf("%s: new connections after %s", name, ms(took))
-		if limit := lasting(2*time.Second, within); took > limit {
-			t.Errorf("%s: new connections after %s, want %s", name, ms(took), limit)
-		}
+		f.wantTakeover(t, name, deaths[name], more != "", within)
 		if t.Failed() {
 			return
 		}
+	}
+}
+
+// wantTakeover lets the owner die; within is for the full run.
+func (f *faulty) wantTakeover(t *testing.T, name string, death fault, virtual bool, within time.Duration) {
+	t.Helper()
+	wantOwner(t, "n1", f.nodes...)
+	took := f.loseOwner(t, death, virtual)
+	t.Logf("%s: new connections after %s", name, ms(took))
+	if limit := lasting(2*time.Second, within); took > limit {
+		t.Errorf("%s: new connections after %s, want %s", name, ms(took), limit)
 	}
 }
 
@@ -165,18 +171,53 @@ func (c *cluster) moveVIPs(t testing.TB, way ...string) {
 	}
 }
 
-// Directors agree on the backend of every flow, so connections go on through whoever has the VIP.
+// Directors agree on the backend of every flow, so connections go on through whoever has the VIP, and
+// the address by which backends behind NAT reply.
 func TestMovingAFailoverVIPOfDirectorsBreaksNothing(t *testing.T) {
-	forwardUnderLoad(t, farmOptions{forward: "dr", announce: "failover", weights: three}, func(f *farm, _ *standardLoad) {
-		for _, to := range []string{"n1", "n2", "n1"} {
-			for _, vip := range []netip.Addr{vip4, vip6} {
-				f.nodes[0].lbctl(t, fmt.Sprintf("vips move %s %s", vip, to)).want(t, exitOK)
-			}
-			wantOwner(t, to, f.nodes...)
-			f.wantNeighbour(t, f.called(to).mac(t))
-			time.Sleep(500 * time.Millisecond)
+	for _, forward := range forwards {
+		t.Run(forward, func(t *testing.T) {
+			forwardUnderLoad(t, farmOptions{forward: forward, announce: "failover", gateway: forward == "nat", weights: three}, func(f *farm, _ *standardLoad) {
+				vips := []netip.Addr{vip4, vip6}
+				if f.opts.gateway {
+					vips = append(vips, gateway4, gateway6)
+				}
+				for _, to := range []string{"n2", "n1"} {
+					for _, vip := range vips {
+						f.nodes[0].lbctl(t, fmt.Sprintf("vips move %s %s", vip, to)).want(t, exitOK)
+					}
+					wantOwner(t, to, f.nodes...)
+					f.wantNeighbour(t, f.called(to).mac(t))
+					time.Sleep(500 * time.Millisecond)
+				}
+			}).wantUnharmed(t)
+		})
+	}
+}
+
+// No connection of a director that died is lost when the heir knows its backends, and new ones wait no
+// longer than where nodes serve themselves.
+func TestAFailoverVIPOfDirectorsIsTakenOver(t *testing.T) {
+	for _, setting := range []struct {
+		name   string
+		tuning []string
+		within time.Duration
+	}{{"default", nil, 600 * time.Millisecond}, {"tuned", tuned, 350 * time.Millisecond}} {
+		for _, forward := range forwards {
+			t.Run(setting.name+" "+forward, func(t *testing.T) {
+				farm := newFarm(t, farmOptions{
+					forward: forward, announce: "failover", gateway: forward == "nat", directors: 2, weights: three,
+					tuning: setting.tuning, serving: true,
+				})
+				f := &faulty{cluster: farm.cluster, t: t, fell: make(map[*node]time.Time)}
+				f.wire, f.callers = newWire(t, f.cluster), f.startCallers(t)
+				f.wantTakeover(t, "crash", fault{
+					begin:     func(f *faulty, n *node) { n.die(f.t, f.cluster) },
+					end:       func(f *faulty, n *node) { n.revive(f.t, f.cluster) },
+					hostLives: true, // the backends do
+				}, false, setting.within)
+			})
 		}
-	}).wantUnharmed(t)
+	}
 }
 
 // drainOwner drains the node that has the VIPs, and takes that back.

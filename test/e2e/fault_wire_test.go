@@ -193,6 +193,9 @@ func (w *wire) note(b []byte, ll *unix.SockaddrLinklayer, at time.Time) {
 		if w.answered[h] == nil {
 			w.answered[h] = make(map[uint32]string)
 		}
+		if _, passed := w.answered[h][sequence]; passed {
+			return // sent again, or on its way through a director
+		}
 		for _, before := range w.answered[h] {
 			if _, known := w.twice[h]; before != name && !known {
 				w.twice[h] = at

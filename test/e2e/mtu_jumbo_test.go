@@ -59,7 +59,7 @@ func (c *cluster) echo(t *testing.T, network string, from, to netip.AddrPort, si
 	conn, err := c.client.DialFrom(context.Background(), dialer, network, to.String())
 	check(t, err)
 	defer conn.Close()
-	check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	check(t, conn.SetDeadline(time.Now().Add(patience)))
 	message := make([]byte, size)
 	for i := range message {
 		message[i] = byte(rand.Uint32())

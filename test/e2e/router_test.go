@@ -21,7 +21,33 @@ type path struct {
 
 const narrow = 1400
 
+var (
+	far4 = netip.MustParseAddr("203.0.113.9")
+	far6 = netip.MustParseAddr("2001:db8:2::9")
+)
+
+// farClient is such a path to a cluster whose nodes know it.
 func (c *cluster) farClient(t *testing.T) *path {
+	t.Helper()
+	p := c.newPath(t)
+	for _, n := range c.nodes {
+		n.routeFar()
+	}
+	return p
+}
+
+// routeFar makes the near router the way to the far client.
+func (n *node) routeFar() {
+	n.t.Helper()
+	for _, route := range []struct{ dst, via string }{
+		{"203.0.113.0/24", "192.0.2.1"}, {"198.51.100.0/24", "192.0.2.1"},
+		{"2001:db8:2::/64", "2001:db8::1"}, {"2001:db8:1::/64", "2001:db8::1"},
+	} {
+		check(n.t, n.host.Route(netip.MustParsePrefix(route.dst), netip.MustParseAddr(route.via)))
+	}
+}
+
+func (c *cluster) newPath(t *testing.T) *path {
 	t.Helper()
 	p := &path{far: nettest.Host(t, c.lab, "far"), near: nettest.Host(t, c.lab, "r1")}
 	r2 := nettest.Host(t, c.lab, "r2")
@@ -57,12 +83,6 @@ func (c *cluster) farClient(t *testing.T) *path {
 		{p.near, "203.0.113.0/24", "198.51.100.2"}, {p.near, "2001:db8:2::/64", "2001:db8:1::2"},
 	} {
 		check(t, route.host.Route(netip.MustParsePrefix(route.dst), netip.MustParseAddr(route.via)))
-	}
-	for _, n := range c.nodes {
-		check(t, n.host.Route(netip.MustParsePrefix("203.0.113.0/24"), netip.MustParseAddr("192.0.2.1")))
-		check(t, n.host.Route(netip.MustParsePrefix("198.51.100.0/24"), netip.MustParseAddr("192.0.2.1")))
-		check(t, n.host.Route(netip.MustParsePrefix("2001:db8:2::/64"), netip.MustParseAddr("2001:db8::1")))
-		check(t, n.host.Route(netip.MustParsePrefix("2001:db8:1::/64"), netip.MustParseAddr("2001:db8::1")))
 	}
 	return p
 }
@@ -123,9 +143,9 @@ func (n *node) send(size int) {
 
 func (p *path) receive(t *testing.T, vip netip.Addr, sourcePort int) int {
 	t.Helper()
-	source := netip.MustParseAddr("203.0.113.9")
+	source := far4
 	if vip.Is6() {
-		source = netip.MustParseAddr("2001:db8:2::9")
+		source = far6
 	}
 	dialer := &net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, uint16(sourcePort)))}
 	conn, err := p.far.DialFrom(context.Background(), dialer, "tcp", netip.AddrPortFrom(vip, 9090).String())

@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 	"math"
 	"net"
 	"net/netip"
@@ -88,20 +89,31 @@ func TestDatagramsAndPingsAreAnsweredOnce(t *testing.T) {
 // datagram sends one and returns the name in the answer, which must hold what was sent.
 func (c *cluster) datagram(t *testing.T, vip netip.Addr, sourcePort, size int) string {
 	t.Helper()
+	name, err := c.question(vip, sourcePort, size, 10*time.Second)
+	check(t, err)
+	return name
+}
+
+// question is a datagram that need not be answered.
+func (c *cluster) question(vip netip.Addr, sourcePort, size int, within time.Duration) (string, error) {
 	local := net.UDPAddrFromAddrPort(netip.AddrPortFrom(clientAddr(vip), uint16(sourcePort)))
 	conn, err := c.client.DialFrom(context.Background(), &net.Dialer{LocalAddr: local}, "udp", netip.AddrPortFrom(vip, port).String())
-	check(t, err)
+	if err != nil {
+		return "", err
+	}
 	defer conn.Close()
-	check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	if err := conn.SetDeadline(time.Now().Add(within)); err != nil {
+		return "", err
+	}
 	if _, err := conn.Write(make([]byte, size)); err != nil {
-		t.Fatal(err)
+		return "", err
 	}
 	answer := make([]byte, 65536)
 	n, err := conn.Read(answer)
 	if err != nil || n != size+3 {
-		t.Fatalf("%s, port %d, %d bytes: answer of %d bytes: %v", vip, sourcePort, size, n, err)
+		return "", fmt.Errorf("%s, port %d, %d bytes: answer of %d bytes: %w", vip, sourcePort, size, n, err)
 	}
-	return string(answer[:2])
+	return string(answer[:2]), nil
 }
 
 // ping sends an echo request and waits for a reply.
@@ -114,7 +126,7 @@ func (c *cluster) ping(t *testing.T, vip netip.Addr, sequence, size int) {
 	conn, err := c.client.DialFrom(context.Background(), &net.Dialer{}, network, vip.String())
 	check(t, err)
 	defer conn.Close()
-	check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+	check(t, conn.SetDeadline(time.Now().Add(10*time.Second)))
 	message := make([]byte, 8+size)
 	message[0] = request
 	binary.BigEndian.PutUint16(message[4:], 7)
