@@ -52,8 +52,17 @@ func BenchmarkForward(b *testing.B) {
 
 // forwardInstance serves one VIP a family, with one service each, all of whose buckets are this
 // node's and whose slots are spread over as many backends as there may be.
-func forwardInstance(b *testing.B, announce lb.Announce, forward lb.Forward, encap lb.Encap, outer family) *datapath.Instance {
-	b.Helper()
+func forwardInstance(t testing.TB, announce lb.Announce, forward lb.Forward, encap lb.Encap, outer family) *datapath.Instance {
+	t.Helper()
+	instance, err := datapath.NewInstance(forwardState(announce, forward, encap, outer), device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(instance.Close)
+	return instance
+}
+
+func forwardState(announce lb.Announce, forward lb.Forward, encap lb.Encap, outer family) *lb.State {
 	want := &lb.State{
 		Cluster: "bench",
 		Nodes:   []lb.Node{{Index: 0, Name: "n0", Weight: 100, Local: true}},
@@ -86,10 +95,5 @@ func forwardInstance(b *testing.B, announce lb.Announce, forward lb.Forward, enc
 			Addr: netip.MustParseAddr(addr), Interface: "lo", Announce: announce, MAC: net.HardwareAddr{3, 0xbf, 192, 0, 2, 80},
 		})
 	}
-	instance, err := datapath.NewInstance(want, device)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(instance.Close)
-	return instance
+	return want
 }

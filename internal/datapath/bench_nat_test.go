@@ -53,12 +53,12 @@ func BenchmarkNAT(b *testing.B) {
 }
 
 // prepareRouter gives the host one link, by which it reaches everybody.
-func prepareRouter(b *testing.B, lab *netlab.Lab, host *netlab.Host) {
-	b.Helper()
+func prepareRouter(t testing.TB, lab *netlab.Lab, host *netlab.Host) {
+	t.Helper()
 	must := func(err error) {
-		b.Helper()
+		t.Helper()
 		if err != nil {
-			b.Fatal(err)
+			t.Fatal(err)
 		}
 	}
 	sw, err := lab.Switch("sw", netlab.SwitchOptions{})

@@ -120,19 +120,19 @@ func shares(table []int16, backends int) []int {
 	return list
 }
 
-// A share is the exact one, and at most one slot more or less for each turn that rounding gives or
-// takes: within 1 % of the weights at 100 backends.
+// Slots are whole ones, which is most of what shares are off: within 1 % of the weights at 100
+// backends of any weights, and at 1,000 of one weight.
 func TestSharesFollowWeights(t *testing.T) {
 	for _, c := range []struct {
 		n       int
 		weights string
 		weight  func(int) int
-		percent float64 // that a share may be off, if it is more than a slot
+		percent float64 // that a share may be off
 	}{
 		{2, "equal", equal, 0.01},
-		{3, "mixed", mixed, 0.01},
+		{3, "mixed", mixed, 0.03},
 		{10, "equal", equal, 0.1},
-		{100, "equal", equal, 0.1},
+		{100, "equal", equal, 0.15},
 		{100, "mixed", mixed, 1},
 		{1000, "equal", equal, 1},
 	} {
@@ -146,8 +146,7 @@ func TestSharesFollowWeights(t *testing.T) {
 	}
 }
 
-// worst is by how many percent of what it should have a backend has more or less, if that is more
-// than a slot.
+// worst is by how many percent of what it should have a backend has more or less.
 func worst(table []int16, backends []Backend) float64 {
 	total := 0
 	for _, b := range backends {
@@ -156,9 +155,7 @@ func worst(table []int16, backends []Backend) float64 {
 	worst := 0.0
 	for i, n := range shares(table, len(backends)) {
 		want := lb.Slots * float64(backends[i].Weight) / float64(total)
-		if off := math.Abs(float64(n) - want); off > 1 {
-			worst = max(worst, 100*off/want)
-		}
+		worst = max(worst, 100*math.Abs(float64(n)-want)/want)
 	}
 	return worst
 }
@@ -182,8 +179,9 @@ func rendezvous(backends []Backend) []int16 {
 	return table
 }
 
-// What has to move when a backend goes is what it had. Maglev moves some more.
-func TestFewOthersMoveWhenABackendGoes(t *testing.T) {
+// What has to move when a backend goes is what it had, and what it gets when it comes. Maglev moves
+// some more, the same ones there and back: the table follows from who is there alone.
+func TestFewOthersMoveWhenABackendGoesOrComes(t *testing.T) {
 	for _, c := range []struct {
 		n       int
 		weights string
@@ -193,7 +191,7 @@ func TestFewOthersMoveWhenABackendGoes(t *testing.T) {
 	} {
 		backends := named(c.n, c.weight)
 		before := Build(lb.Slots, backends)
-		most, sum, trials := 0.0, 0.0, min(c.n, 25)
+		most, sum, trials := 0.0, 0.0, min(c.n, 100)
 		for gone := range trials {
 			rest := slices.Clone(backends)
 			rest[gone].Weight = 0
@@ -206,7 +204,7 @@ func TestFewOthersMoveWhenABackendGoes(t *testing.T) {
 			percent := 100 * float64(extra) / lb.Slots
 			most, sum = max(most, percent), sum+percent
 		}
-		t.Logf("%4d backends, %s weights, one goes: %.2f %% of the slots move besides its own, at most %.2f %%",
+		t.Logf("%4d backends, %s weights, one goes or comes: %.2f %% of the slots move besides its own, at most %.2f %%",
 			c.n, c.weights, sum/float64(trials), most)
 		if most > 1 {
 			t.Error("more than 1 %")
