@@ -252,6 +252,9 @@ struct directory {
 	__u64 peers[2 * PEER_SLOTS]; /* MACs of other nodes, the first byte lowest; 0: none */
 	struct vip vips[2 * VIP_SLOTS];
 	struct service services[2 * SERVICE_SLOTS];
+	__u64 unnoted; /* flows of slots in transition that there was no room for */
+	__u64 untold; /* news that there was no room for */
+	__u64 pad[6];
 };
 
 /* A frame counted at the one exit; per CPU. */
@@ -406,10 +409,25 @@ struct noted_flow {
 
 /* Where it is. */
 struct noted {
-	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
+	__u64 seen_ns; /* by this director; CLOCK_MONOTONIC_COARSE, as the next */
+	__u64 heard_ns; /* by another one, as it told us; written by lbd */
 	__u32 slot;
-	__u16 place; /* of its backend */
+	__u16 place; /* of its backend; SLOT_NOBODY in news of one that is forgotten */
 	__u16 pad;
+};
+
+/*
+ * What is new is read by lbd, which tells other directors: its kind, then the key and the value of
+ * an entry of that kind.
+ */
+enum news_kind {
+	NEWS_NOTED = 1, /* struct noted_flow, struct noted */
+};
+
+struct news_noted {
+	__u64 kind; /* enum news_kind */
+	struct noted_flow flow;
+	struct noted noted;
 };
 
 enum sample_size { SAMPLE_BYTES = 96 };

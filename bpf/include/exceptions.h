@@ -49,6 +49,32 @@ ALWAYS_INLINE int is_usable(__u32 region, __u32 place)
 	return place != SLOT_NOBODY && backend && backend->ifindex;
 }
 
+/* Has lbd tell other directors of an entry that is new, or gone: never of what was seen once. */
+ALWAYS_INLINE void tell_noted(const struct noted_flow *flow, const struct noted *noted)
+{
+	struct news_noted *item = bpf_ringbuf_reserve(&news, sizeof(*item), 0);
+
+	if (!item) {
+		__sync_fetch_and_add(&directory.untold, 1);
+		return;
+	}
+	item->kind = NEWS_NOTED;
+	item->flow = *flow;
+	item->noted = *noted;
+	bpf_ringbuf_submit(item, BPF_RB_NO_WAKEUP); /* lbd looks often enough */
+}
+
+/* Notes where a flow is; says whether there was room. */
+ALWAYS_INLINE int note_flow(const struct noted_flow *flow, const struct noted *noted)
+{
+	if (bpf_map_update_elem(&exceptions, flow, noted, BPF_ANY)) {
+		__sync_fetch_and_add(&directory.unnoted, 1);
+		return 0;
+	}
+	tell_noted(flow, noted);
+	return 1;
+}
+
 /*
  * The place of a packet's backend, where its slot is in transition. A function of its own, which
  * the verifier checks once.
@@ -83,7 +109,11 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	if (asked->opens) {
 		if (tracing)
 			return place;
-		bpf_map_delete_elem(&exceptions, &key);
+		if (!bpf_map_delete_elem(&exceptions, &key)) {
+			fresh.slot = asked->slot;
+			fresh.place = SLOT_NOBODY;
+			tell_noted(&key, &fresh);
+		}
 		if (flags & SLOT_MOVING && place != SLOT_NOBODY)
 			*(volatile __u64 *)glimpse = glimpse_of(tag, GLIMPSE_SYN, place, now);
 		else if ((seen & GLIMPSE_TAG) == tag)
@@ -104,8 +134,7 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 			fresh.seen_ns = now;
 			fresh.slot = asked->slot;
 			/* when there is no room, the glimpse goes on deciding */
-			if (!tracing && !asked->quoted &&
-			    bpf_map_update_elem(&exceptions, &key, &fresh, BPF_ANY))
+			if (!tracing && !asked->quoted && !note_flow(&key, &fresh))
 				*(volatile __u64 *)glimpse = glimpse_of(tag, 0, fresh.place, now);
 			return fresh.place;
 		}

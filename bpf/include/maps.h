@@ -28,6 +28,8 @@ const struct {
 	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
 	enum lease_answer lease_answer;
+	enum news_kind news_kind;
+	struct news_noted news_noted;
 	struct lease_request lease_request;
 	struct drop drop;
 } *const volatile exported;
@@ -137,6 +139,12 @@ struct {
 	__uint(max_entries, 262144);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } exceptions SEC(".maps");
+
+/* What was noted, for lbd to tell other directors. When it is full, they hear of it later. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 20);
+} news SEC(".maps");
 
 /* A timer lives in a map, and for as long as the map is pinned. */
 struct lease_clock {

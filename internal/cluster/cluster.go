@@ -202,8 +202,12 @@ func (c *Cluster) Forget(name string) error {
 		return fmt.Errorf("forget %s: %w", name, ErrUnknownPeer)
 	case ok && (p.gossip || p.Alive):
 		return fmt.Errorf("forget %s: it is alive", name)
-	case ok && p.outbox != nil:
-		close(p.outbox)
+	case ok:
+		for _, box := range []chan parcel{p.outbox, p.bulk} {
+			if box != nil {
+				close(box)
+			}
+		}
 	}
 	delete(c.peers, name)
 	delete(c.refused, name)

@@ -57,6 +57,25 @@ func (c *Cluster) Send(to string, message []byte) error {
 	return errors.Join(errs...)
 }
 
+// SendBulk is Send to one peer, for messages that may be long and are in no hurry: those of Send do not
+// wait behind them.
+func (c *Cluster) SendBulk(to string, message []byte) error {
+	if len(message) > MaxMessage {
+		return fmt.Errorf("message of %d bytes: at most %d", len(message), MaxMessage)
+	}
+	message = bytes.Clone(message)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.peers[to]
+	switch {
+	case c.running == nil:
+		return ErrNotRunning
+	case !ok || !p.Addr.IsValid():
+		return fmt.Errorf("peer %s: %w", to, ErrUnknownPeer)
+	}
+	return c.put(p, &p.bulk, parcel{userMessage, message})
+}
+
 // A parcel waits to be addressed and sealed.
 type parcel struct {
 	kind    kind
@@ -65,14 +84,19 @@ type parcel struct {
 
 // post puts something into a peer's outbox; Run must be running.
 func (c *Cluster) post(p *peer, k kind, payload []byte) error {
+	return c.put(p, &p.outbox, parcel{k, payload})
+}
+
+// put puts something into one of a peer's boxes, which may be its first.
+func (c *Cluster) put(p *peer, box *chan parcel, item parcel) error {
 	to := p.Name
-	if p.outbox == nil {
-		p.outbox = make(chan parcel, outboxSize)
-		run, outbox := c.running, p.outbox
+	if *box == nil {
+		*box = make(chan parcel, outboxSize)
+		run, outbox := c.running, *box
 		run.work.Go(func() { c.deliver(run, to, outbox) })
 	}
 	select {
-	case p.outbox <- parcel{k, payload}:
+	case *box <- item:
 		return nil
 	default:
 		c.counts.drop(Unsent)

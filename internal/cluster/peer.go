@@ -56,6 +56,7 @@ type peer struct {
 	seen     window      // sequence numbers of that life
 	sequence uint64      // of our last message to it
 	outbox   chan parcel // nil before the first one
+	bulk     chan parcel // as outbox, for what nobody must wait behind
 }
 
 // Peers returns the known peers, sorted by name. We are not among them.

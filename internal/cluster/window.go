@@ -1,7 +1,7 @@
 package cluster
 
 // windowSize is how far messages may overtake each other. Each travels in a TCP connection of its
-// own, one after the other, so that a handful would do.
+// own, those of a box one after the other, so that two boxes would have to be worlds apart.
 const windowSize = 256
 
 // A window tells the sequence numbers that were seen from those that were not, as RFC 6479 does.

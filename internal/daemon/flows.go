@@ -8,49 +8,16 @@ import (
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
-	"github.com/lbctl/lbctl/internal/member"
 )
 
-const (
-	flowsEvery = 2 * time.Second // between looks at the flows of slots in transition
-	seenEvery  = 10 * time.Second
-	tellEvery  = datapath.TellWithin - 5*time.Second // the same flow
-)
+// flowsEvery is between looks at the flows of slots in transition.
+const flowsEvery = 10 * time.Second
 
-// A flowWatch looks at what the datapath remembers of flows, and tells the other directors.
-type flowWatch struct {
-	heard  chan []member.Flow // from them
-	told   map[flowKey]time.Duration
-	noted  bool // there were some at the last look
-	seenAt time.Duration
-}
-
-// A flowKey is a flow of a service.
-type flowKey struct {
-	service       string
-	remote, local netip.AddrPort
-	protocol      lb.Protocol
-}
-
-func keyOf(e *datapath.Exception) flowKey { return flowKey{e.Service, e.Remote, e.Local, e.Protocol} }
-
-// take is for the goroutine of gossip: what nobody has time for is lost, and told again.
-func (w *flowWatch) take(flows []member.Flow) {
-	select {
-	case w.heard <- flows:
-	default:
-	}
-}
-
-// watchFlows looks at the flows that the datapath remembers, while there may be any, and says whether
-// there is something to decide.
+// watchFlows looks at the flows that the datapath remembers, and says whether there is something to
+// decide.
 func (p *planner) watchFlows() bool {
 	f := p.forwarder
-	if !f.watch.noted && !waits(f.outputs) {
-		f.flows = nil
-		return false
-	}
-	if !f.applied {
+	if !f.applied || len(f.services) == 0 {
 		return false
 	}
 	began := f.now()
@@ -59,12 +26,15 @@ func (p *planner) watchFlows() bool {
 		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", err)
 		return false
 	}
-	f.watch.noted = len(exceptions) > 0
-	p.tellFlows(began, exceptions)
-	if began-f.watch.seenAt < seenEvery {
+	if unnoted := p.path.Unnoted(); unnoted > f.unnoted {
+		p.opts.Log.Warn("there is no room for all flows of slots in transition: new ones may go elsewhere when they move on", "times", unnoted-f.unnoted)
+		f.unnoted = unnoted
+	}
+	if len(exceptions) == 0 && !waits(f.outputs) {
+		f.flows = nil
 		return false
 	}
-	f.watch.seenAt, f.seen = began, seenOf(began, f.outputs, exceptions)
+	f.seen = seenOf(began, f.outputs, exceptions)
 	f.flows = make(map[string][]int, len(f.seen))
 	for service, seen := range f.seen {
 		f.flows[service] = seen.Flows
@@ -101,77 +71,33 @@ func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions [
 	return all
 }
 
-// tellFlows tells the other directors of flows that came by here since they were told.
-func (p *planner) tellFlows(now time.Duration, exceptions []datapath.Exception) {
+// wantFlows asks the other directors for what they remember when this one can take more of it than
+// before: of services and backends that it did not have, or had no way to.
+func (p *planner) wantFlows(state *lb.State) {
 	if p.member == nil {
 		return
 	}
-	flows, told := p.forwarder.watch.fresh(now, exceptions, p.forwarder.outputs)
-	p.forwarder.watch.told = told
-	if err := p.member.TellFlows(flows); err != nil {
-		p.opts.Log.Warn("flows of slots in transition are known to this director alone", "flows", len(flows), "err", err)
+	can := make(map[flowsAt]bool)
+	fresh := false
+	for i := range state.Services {
+		s := &state.Services[i]
+		for _, b := range s.Backends {
+			if s.Forward != lb.ForwardLocal && b.Hop != nil {
+				at := flowsAt{s.Name, state.VIPs[s.VIP].Addr, netip.AddrPortFrom(b.Addr, b.Port)}
+				can[at] = true
+				fresh = fresh || !p.forwarder.can[at]
+			}
+		}
+	}
+	p.forwarder.can = can
+	if fresh {
+		p.member.WantNotes()
 	}
 }
 
-// fresh returns what to tell, and when all that is remembered was told.
-func (w *flowWatch) fresh(now time.Duration, exceptions []datapath.Exception, outputs map[string]balance.Output) ([]member.Flow, map[flowKey]time.Duration) {
-	var flows []member.Flow
-	told := make(map[flowKey]time.Duration, len(exceptions))
-	for i := range exceptions {
-		e := &exceptions[i]
-		key := keyOf(e)
-		at, known := w.told[key]
-		if known && (now-at < tellEvery || e.Silent >= now-at) {
-			told[key] = at
-			continue
-		}
-		places := outputs[e.Service].Places
-		if e.Backend >= len(places) {
-			continue
-		}
-		told[key] = now
-		flows = append(flows, member.Flow{
-			Service: e.Service, Remote: e.Remote, Local: e.Local, Protocol: e.Protocol, Slot: e.Slot,
-			Backend: places[e.Backend].Addr, Port: places[e.Backend].Port,
-		})
-	}
-	return flows, told
-}
-
-// hearFlows has the datapath remember what another director does, as long as slots are in transition
-// here, too.
-func (p *planner) hearFlows(flows []member.Flow) {
-	f := p.forwarder
-	exceptions := f.watch.placed(f.now(), flows, f.outputs)
-	if len(exceptions) == 0 {
-		return
-	}
-	f.watch.noted = true
-	if err := p.path.Note(exceptions); err != nil {
-		p.opts.Log.Warn("flows of another director are not known here", "flows", len(exceptions), "err", err)
-	}
-}
-
-// placed finds the places of backends here, and notes that the flows need not be told again.
-func (w *flowWatch) placed(now time.Duration, flows []member.Flow, outputs map[string]balance.Output) []datapath.Exception {
-	if w.told == nil {
-		w.told = make(map[flowKey]time.Duration)
-	}
-	var exceptions []datapath.Exception
-	for i := range flows {
-		flow := &flows[i]
-		output := outputs[flow.Service]
-		place := slices.IndexFunc(output.Places, func(place balance.Place) bool {
-			return place.Addr == flow.Backend && place.Port == flow.Port && !place.Dead
-		})
-		if output.Moving == 0 || place < 0 || flow.Slot < 0 || flow.Slot >= lb.Slots {
-			continue
-		}
-		e := datapath.Exception{
-			Service: flow.Service, Remote: flow.Remote, Local: flow.Local, Protocol: flow.Protocol, Slot: flow.Slot, Backend: place,
-		}
-		w.told[keyOf(&e)] = now
-		exceptions = append(exceptions, e)
-	}
-	return exceptions
+// flowsAt are flows of a service at a backend.
+type flowsAt struct {
+	service string
+	vip     netip.Addr
+	backend netip.AddrPort
 }

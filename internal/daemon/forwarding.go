@@ -13,7 +13,6 @@ import (
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
-	"github.com/lbctl/lbctl/internal/member"
 	"github.com/lbctl/lbctl/internal/nexthop"
 	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/store"
@@ -36,8 +35,9 @@ type forwarder struct {
 	services map[string]balanced
 	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
 	flows    map[string][]int         // of each place, when somebody looked last
-	watch    flowWatch
-	waiting  map[string]time.Time // services that never had an output, and until when they wait
+	can      map[flowsAt]bool         // be taken of what other directors remember
+	unnoted  uint64                   // how often there was no room for a flow, at the last look
+	waiting  map[string]time.Time     // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
 	targets  desired.Targets
 	decided  chan struct{} // is closed once each service has had an output
@@ -56,7 +56,6 @@ func newForwarder(log *slog.Logger) *forwarder {
 		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
 	}
-	f.watch.heard = make(chan []member.Flow, 16)
 	f.ways = nexthop.New(log, f.stir)
 	f.dialler = newDialler(log, f.ways)
 	return f

@@ -62,7 +62,9 @@ func (p *planner) join() error {
 		UDPFlows:   p.path.UDPFlows,
 		Happened:   p.happened,
 		Voted:      p.forwarder.stir,
-		Flows:      p.forwarder.watch.take,
+		News:       p.path.News,
+		Notes:      p.path.Notes,
+		Take:       p.path.Take,
 		Log:        p.opts.Log,
 	})
 	if err != nil {

@@ -153,8 +153,6 @@ func (p *planner) run(ctx context.Context) error {
 			if p.watchFlows() {
 				again = p.forwarder.rethink(again)
 			}
-		case flows := <-p.forwarder.watch.heard:
-			p.hearFlows(flows)
 		case <-claims.C:
 			p.lookForClaims()
 		case <-prune.C:
@@ -254,6 +252,7 @@ func (p *planner) applied(state *lb.State, err error) error {
 	p.state = state
 	p.generation++
 	p.forwarder.settle(p.cfg)
+	p.wantFlows(state)
 	return nil
 }
 

@@ -53,13 +53,10 @@ func inRange(place int16, s *lb.Service) bool {
 // assignRegions gives each service that forwards its region, by index in want.Services: the one it
 // has, or one that nobody uses.
 func (s *mapSet) assignRegions(want *lb.State, scopes map[string]uint16) ([]uint32, error) {
-	live := make(map[uint16]uint32)
+	live := s.regionsInUse()
 	taken := make([]bool, s.sizes.regions)
-	_, services := s.liveHalf()
-	for i := range services {
-		if e := &services[i]; e.Selector != 0 && e.Forward != uint8(lbMethodFORWARD_LOCAL) {
-			live[e.Scope], taken[e.Region] = e.Region, true
-		}
+	for _, region := range live {
+		taken[region] = true
 	}
 	regions := make([]uint32, len(want.Services))
 	for i := range want.Services {
@@ -78,6 +75,21 @@ func (s *mapSet) assignRegions(want *lb.State, scopes map[string]uint16) ([]uint
 		regions[i] = region
 	}
 	return regions, nil
+}
+
+// regionsInUse are those of the services that forward, by their scopes.
+func (s *mapSet) regionsInUse() map[uint16]uint32 {
+	if s.word() == 0 {
+		return s.inherited
+	}
+	live := make(map[uint16]uint32)
+	_, services := s.liveHalf()
+	for i := range services {
+		if e := &services[i]; e.Selector != 0 && e.Forward != uint8(lbMethodFORWARD_LOCAL) {
+			live[e.Scope] = e.Region
+		}
+	}
+	return live
 }
 
 // writeChoices stores the backends and the choices that differ, and returns the number of slots that

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,10 +30,18 @@ type Options struct {
 }
 
 // A Datapath is the writing side of one pin directory. It is for one goroutine at a time, but for
-// Lease, NewLife and CurrentLease: those may come from others, and do not wait for a Set.
+// Lease, NewLife and CurrentLease, which may come from others and do not wait for a Set, and for
+// News, Notes and Take, which are for one other goroutine.
 type Datapath struct {
 	opts     Options
 	attached []AttachedDevice // by the last Set
+
+	// numbers is held while what services and backends are numbered changes, and before mu.
+	numbers sync.RWMutex
+	news    *ringbuf.Reader // nil before somebody asked
+	// untold is how many news there was no room for when News last looked for them, which was at missedAt.
+	untold   uint64
+	missedAt time.Duration
 
 	// mu is held while the two change or are used for the lease, never while the kernel loads.
 	mu       sync.Mutex
@@ -129,6 +139,8 @@ type held struct {
 // replace exchanges what is held. A lease that is renewed meanwhile is that of the old set, which the
 // new one takes over, or of the new one.
 func (d *Datapath) replace(h *held) error {
+	d.numbers.Lock()
+	defer d.numbers.Unlock()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.maps != nil {
@@ -174,6 +186,12 @@ func (d *Datapath) repin() error {
 
 // Close lets go of everything; what is pinned and attached goes on without this process.
 func (d *Datapath) Close() {
+	d.numbers.Lock()
+	defer d.numbers.Unlock()
+	if d.news != nil {
+		_ = d.news.Close()
+		d.news = nil
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	old := held{d.maps, d.programs}

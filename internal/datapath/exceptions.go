@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 
-	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
@@ -23,17 +23,34 @@ type Exception struct {
 	Mark     lb.SlotMark // of the slot
 	Backend  int         // where it is: an index in the service's Backends
 	Addr     netip.Addr  // the backend's
+	Port     uint16      // the backend's, if it has one of its own
 	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
+	Unseen   time.Duration // since its last packet came by this director
 }
 
 // TellWithin is how soon a director tells others again of a flow that comes by there. So much longer than
 // it may be silent a flow is remembered, as it may not be silent for another director.
 const TellWithin = 15 * time.Second
 
+// Unnoted is how many times there was no room for a flow: it went on as if it were unknown.
+func (d *Datapath) Unnoted() uint64 {
+	d.numbers.RLock()
+	defer d.numbers.RUnlock()
+	if d.maps == nil {
+		return 0
+	}
+	return atomic.LoadUint64(&d.maps.published().Unnoted)
+}
+
+// Unnoted is Datapath.Unnoted.
+func (v *View) Unnoted() uint64 { return atomic.LoadUint64(&v.set.published().Unnoted) }
+
 // Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
 // longer than they may be, or are at a backend that there is no way to.
 func (d *Datapath) Exceptions() ([]Exception, error) {
+	d.numbers.RLock()
+	defer d.numbers.RUnlock()
 	if d.maps == nil {
 		return nil, nil
 	}
@@ -49,46 +66,6 @@ func (d *Datapath) Exceptions() ([]Exception, error) {
 	return list, nil
 }
 
-// Note notes flows that another director told of, as if they had been seen now. What is noted already to
-// be elsewhere stays so.
-func (d *Datapath) Note(flows []Exception) error {
-	if d.maps == nil {
-		return nil
-	}
-	owners, err := d.maps.regionOwners()
-	if err != nil {
-		return err
-	}
-	type at struct {
-		service string
-		vip     netip.Addr
-	}
-	regions := make(map[at]uint32)
-	for region, owner := range owners {
-		regions[at{owner.service, owner.vip}] = region
-	}
-	noted := d.maps.maps["exceptions"]
-	now := uint64(Monotonic())
-	for i := range flows {
-		e := &flows[i]
-		region, ok := regions[at{e.Service, e.Local.Addr()}]
-		if !ok {
-			continue
-		}
-		key := lbNotedFlow{Region: region, SrcPort: e.Remote.Port(), DstPort: e.Local.Port(), Protocol: uint8(e.Protocol)}
-		key.SrcHi, key.SrcLo = flowhash.Halves(e.Remote.Addr())
-		var before lbNoted
-		if err := noted.Lookup(&key, &before); err == nil && int(before.Place) != e.Backend {
-			continue
-		}
-		value := lbNoted{SeenNs: now, Slot: uint32(e.Slot), Place: uint16(e.Backend)}
-		if err := noted.Put(&key, &value); err != nil {
-			return fmt.Errorf("note a flow: %w", err)
-		}
-	}
-	return nil
-}
-
 // Exceptions returns the flows that are noted, in no order.
 func (v *View) Exceptions() ([]Exception, error) {
 	list, _, err := v.set.exceptions()
@@ -102,23 +79,31 @@ func (s *mapSet) exceptions() (list []Exception, stale []lbNotedFlow, err error)
 		return nil, nil, err
 	}
 	now := Monotonic()
+	err = s.eachNoted(func(key *lbNotedFlow, value *lbNoted) {
+		if e, ok := s.exception(owners, key, value, now); ok {
+			list = append(list, e)
+		} else {
+			stale = append(stale, *key)
+		}
+	})
+	return list, stale, err
+}
+
+// eachNoted calls f for each entry, once or, where entries come and go meanwhile, twice or never.
+func (s *mapSet) eachNoted(f func(*lbNotedFlow, *lbNoted)) error {
 	const atOnce = 4096
 	keys, values := make([]lbNotedFlow, atOnce), make([]lbNoted, atOnce)
 	var cursor ebpf.MapBatchCursor
 	for done := false; !done; {
 		n, err := s.maps["exceptions"].BatchLookup(&cursor, keys, values, nil)
 		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
-			return nil, nil, fmt.Errorf("read noted flows: %w", err)
+			return fmt.Errorf("read noted flows: %w", err)
 		}
 		for i := range n {
-			if e, ok := s.exception(owners, &keys[i], &values[i], now); ok {
-				list = append(list, e)
-			} else {
-				stale = append(stale, keys[i])
-			}
+			f(&keys[i], &values[i])
 		}
 	}
-	return list, stale, nil
+	return nil
 }
 
 func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, value *lbNoted, now time.Duration) (Exception, bool) {
@@ -130,7 +115,8 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		Service: owner.service, Protocol: lb.Protocol(key.Protocol), Slot: int(value.Slot), Backend: int(value.Place),
 		Remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort),
 		Local:  netip.AddrPortFrom(owner.vip, key.DstPort),
-		Silent: max(0, now-time.Duration(value.SeenNs)),
+		Silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))),
+		Unseen: max(0, now-time.Duration(value.SeenNs)),
 	}
 	current, _, mark := s.slot(key.Region, e.Slot)
 	e.Current, e.Mark = int(current) == e.Backend, mark
@@ -139,7 +125,7 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		idle = owner.tcpIdle
 	}
 	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
-	e.Addr = address(place.AddrHi, place.AddrLo)
+	e.Addr, e.Port = address(place.AddrHi, place.AddrLo), place.Port
 	return e, e.Silent <= idle+TellWithin && place.Ifindex != 0
 }
 

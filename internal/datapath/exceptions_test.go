@@ -75,7 +75,6 @@ func TestSlotsInTransition(t *testing.T) {
 		{"flows of the dead are forgotten", flowsOfTheDead},
 		{"datagrams are noted before their slot changes", datagramsAreNoted},
 		{"exceptions are read with their names", exceptionsAreRead},
-		{"what another director tells is noted", notesOfOthers},
 	} {
 		for _, f := range families {
 			t.Run(test.name+"/"+f.name, func(t *testing.T) {
@@ -315,30 +314,10 @@ func exceptionsAreRead(l *slotLab) {
 		{Service: "tcp", Remote: remote, Local: local, Protocol: lb.ProtocolTCP, Mark: mark, Backend: 0, Addr: netip.MustParseAddr("203.0.113.10")},
 		{Service: "udp", Remote: remote, Local: local, Protocol: lb.ProtocolUDP, Mark: mark, Backend: 1, Addr: netip.MustParseAddr("203.0.113.11"), Current: true},
 	}
-	opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent")}
+	opts := []gocmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Slot", "Silent", "Unseen")}
 	if diff := gocmp.Diff(want, got, opts...); diff != "" {
 		l.Errorf("(-want +got):\n%s", diff)
 	}
-}
-
-func notesOfOthers(l *slotLab) {
-	const ack = packettest.ACK
-	l.set(1, 0, lb.SlotMoving)
-	for range 2 {
-		l.goes("one that came by here", l.segment(portOld, ack), 0)
-	}
-	told := func(port uint16, service string, backend int) datapath.Exception {
-		return datapath.Exception{
-			Service: service, Remote: netip.AddrPortFrom(l.client, port), Local: netip.AddrPortFrom(l.vip(vipMine), portWeb),
-			Protocol: lb.ProtocolTCP, Backend: backend,
-		}
-	}
-	if err := l.instance.Note([]datapath.Exception{told(portNew, "tcp", 1), told(portOld, "tcp", 2), told(portLate, "gone", 1)}); err != nil {
-		l.Fatal(err)
-	}
-	l.goes("one that was opened by another", l.segment(portNew, ack), 1)
-	l.goes("what is known here stays", l.segment(portOld, ack), 0)
-	l.goes("what is of no service is unknown", l.segment(portLate, ack), 0)
 }
 
 func TestWhatServicesSendToIsRecalled(t *testing.T) {

@@ -2,9 +2,12 @@ package datapath
 
 import (
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // AgeExceptions makes all that is known of flows of slots in transition older.
@@ -15,7 +18,8 @@ func (i *Instance) AgeExceptions(by time.Duration) error {
 	var value lbNoted
 	it := exceptions.Iterate()
 	for it.Next(&key, &value) {
-		value.SeenNs -= uint64(by)
+		value.SeenNs -= min(uint64(by), value.SeenNs)
+		value.HeardNs -= min(uint64(by), value.HeardNs)
 		aged[key] = value
 	}
 	for key, value := range aged {
@@ -46,14 +50,46 @@ func (i *Instance) Exceptions() ([]Exception, error) {
 	return d.Exceptions()
 }
 
-// Note is Datapath.Note.
-func (i *Instance) Note(flows []Exception) error {
-	d := Datapath{maps: i.set}
-	return d.Note(flows)
+// Memory is the instance as a Datapath, for what is noted.
+func (i *Instance) Memory() *Datapath { return &Datapath{maps: i.set} }
+
+// FillExceptions makes entries of a client until there is no room, and returns how many it made.
+func (i *Instance) FillExceptions() (int, error) {
+	m := i.set.maps["exceptions"]
+	keys, values := make([]lbNotedFlow, m.MaxEntries()), make([]lbNoted, m.MaxEntries())
+	for n := range keys {
+		keys[n] = lbNotedFlow{SrcHi: 1, SrcLo: uint64(n), Protocol: 6}
+		values[n].SeenNs = uint64(Monotonic())
+	}
+	return m.BatchUpdate(keys, values, nil)
 }
 
 // Recall is Datapath.Recall.
 func (i *Instance) Recall() (map[string]Recalled, error) {
 	d := Datapath{maps: i.set}
 	return d.Recall()
+}
+
+// CloseNews lets go of what News reads.
+func (d *Datapath) CloseNews() {
+	if d.news != nil {
+		_ = d.news.Close()
+	}
+}
+
+// Grow is what Set does when a state does not fit: another instance, which replaces this one.
+func (i *Instance) Grow(want *lb.State, device func(string) (*net.Interface, error)) (*Instance, error) {
+	set, err := i.set.grow(sizesFor(want))
+	if err != nil {
+		return nil, err
+	}
+	grown := &Instance{set: set}
+	if _, err = grown.Set(want, device); err == nil {
+		grown.programs, err = set.load(nil)
+	}
+	if err != nil {
+		grown.Close()
+		return nil, err
+	}
+	return grown, nil
 }

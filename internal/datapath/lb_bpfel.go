@@ -99,6 +99,9 @@ type lbDirectory struct {
 		Pad2         [12]uint8
 		_            [4]byte
 	}
+	Unnoted uint64
+	Untold  uint64
+	Pad     [6]uint64
 }
 
 type lbDrop struct {
@@ -212,6 +215,19 @@ const (
 	lbMethodFORWARD_TUNNEL lbMethod = 3
 )
 
+type lbNewsKind uint32
+
+const (
+	lbNewsKindNEWS_NOTED lbNewsKind = 1
+)
+
+type lbNewsNoted struct {
+	_     structs.HostLayout
+	Kind  uint64
+	Flow  lbNotedFlow
+	Noted lbNoted
+}
+
 type lbNode struct {
 	_      structs.HostLayout
 	Name   [64]int8
@@ -225,11 +241,12 @@ type lbNode struct {
 }
 
 type lbNoted struct {
-	_      structs.HostLayout
-	SeenNs uint64
-	Slot   uint32
-	Place  uint16
-	Pad    uint16
+	_       structs.HostLayout
+	SeenNs  uint64
+	HeardNs uint64
+	Slot    uint32
+	Place   uint16
+	Pad     uint16
 }
 
 type lbNotedFlow struct {
@@ -512,6 +529,7 @@ const (
 	lbMapInterfaces   = "interfaces"
 	lbMapLabels       = "labels"
 	lbMapLease        = "lease"
+	lbMapNews         = "news"
 	lbMapNodes        = "nodes"
 	lbMapReverse      = "reverse"
 	lbMapSendings     = "sendings"
@@ -594,6 +612,7 @@ type lbMapSpecs struct {
 	Interfaces   *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels       *ebpf.MapSpec `ebpf:"labels"`
 	Lease        *ebpf.MapSpec `ebpf:"lease"`
+	News         *ebpf.MapSpec `ebpf:"news"`
 	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
 	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
 	Sendings     *ebpf.MapSpec `ebpf:"sendings"`
@@ -644,6 +663,7 @@ type lbMaps struct {
 	Interfaces   *ebpf.Map `ebpf:"interfaces"`
 	Labels       *ebpf.Map `ebpf:"labels"`
 	Lease        *ebpf.Map `ebpf:"lease"`
+	News         *ebpf.Map `ebpf:"news"`
 	Nodes        *ebpf.Map `ebpf:"nodes"`
 	Reverse      *ebpf.Map `ebpf:"reverse"`
 	Sendings     *ebpf.Map `ebpf:"sendings"`
@@ -665,6 +685,7 @@ func (m *lbMaps) Close() error {
 		m.Interfaces,
 		m.Labels,
 		m.Lease,
+		m.News,
 		m.Nodes,
 		m.Reverse,
 		m.Sendings,

@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/bits"
 	"os"
 	"path/filepath"
@@ -48,9 +49,12 @@ func sizesFor(want *lb.State) sizes {
 	return need
 }
 
-// firstRegions leaves room for services to come without a swap, which forgets the flows that were
-// noted: 5 MiB.
+// firstRegions leaves room for services to come without a swap: 5 MiB.
 const firstRegions = 16
+
+// kept are the maps that a larger map set has in common with the one that it replaces: what the
+// programs found out about flows, which no Set could write again.
+var kept = []string{"glimpses", "exceptions", "flows", "fragments", "news", "drops", "nodes"}
 
 // forwarding is the number of services that have backends.
 func forwarding(want *lb.State) int {
@@ -67,6 +71,11 @@ func (s sizes) holds(other sizes) bool {
 	return s.tables >= other.tables && s.scopes >= other.scopes && s.regions >= other.regions
 }
 
+// with is room for both.
+func (s sizes) with(other sizes) sizes {
+	return sizes{max(s.tables, other.tables), max(s.scopes, other.scopes), max(s.regions, other.regions)}
+}
+
 func ceilPow2(n int) int { return 1 << bits.Len(uint(max(n, 1)-1)) }
 
 // A mapSet is every map of one loaded object, with direct access to what is changed in place.
@@ -78,31 +87,79 @@ type mapSet struct {
 	hot       *region[uint64]
 	choices   *region[uint64]
 	backends  *region[lbBackend]
+
+	inherited map[uint16]uint32 // regions by scope, of the set that this one replaces
 }
 
 // newMapSet creates empty maps in the kernel, pinned nowhere.
-func newMapSet(s sizes) (*mapSet, error) {
-	spec, err := sizedSpec(s)
+func newMapSet(s sizes) (*mapSet, error) { return makeMapSet(s, nil) }
+
+// grow makes a map set that replaces this one. What flows have in their memory by number, services,
+// backends, nodes, has the same numbers there.
+func (s *mapSet) grow(need sizes) (*mapSet, error) {
+	common := make(map[string]*ebpf.Map)
+	for _, name := range kept {
+		clone, err := s.maps[name].Clone()
+		if err != nil {
+			closeMaps(common)
+			return nil, fmt.Errorf("keep map %s: %w", name, err)
+		}
+		common[name] = clone
+	}
+	grown, err := makeMapSet(s.sizes.with(need), common)
 	if err != nil {
 		return nil, err
 	}
-	maps := make(map[string]*ebpf.Map)
+	if err := grown.inherit(s); err != nil {
+		grown.close()
+		return nil, err
+	}
+	return grown, nil
+}
+
+// inherit takes over the numbers of scopes and regions, and what was counted where there is one counter.
+func (s *mapSet) inherit(old *mapSet) error {
+	labels, err := old.labels()
+	if err != nil {
+		return err
+	}
+	for name, scope := range labels {
+		var label lbLabel
+		setText(label.Text[:], name)
+		if err := s.maps["labels"].Put(uint32(scope), &label); err != nil {
+			return fmt.Errorf("write label %q: %w", name, err)
+		}
+	}
+	s.inherited = old.regionsInUse()
+	s.published().Unnoted, s.published().Untold = old.published().Unnoted, old.published().Untold
+	return nil
+}
+
+// makeMapSet creates the maps that are not common with another set. Those are its own, even if it fails.
+func makeMapSet(s sizes, common map[string]*ebpf.Map) (*mapSet, error) {
+	all := make(map[string]*ebpf.Map)
+	maps.Copy(all, common)
+	spec, err := sizedSpec(s)
+	if err != nil {
+		closeMaps(all)
+		return nil, err
+	}
 	for name, m := range spec.Maps {
-		if !shared(name) {
+		if !shared(name) || all[name] != nil {
 			continue
 		}
-		if maps[name], err = ebpf.NewMap(m); err != nil {
-			closeMaps(maps)
+		if all[name], err = ebpf.NewMap(m); err != nil {
+			closeMaps(all)
 			return nil, fmt.Errorf("create map %s: %w", name, err)
 		}
 	}
 	label := lbLabel{}
 	setText(label.Text[:], layout(spec))
-	if err := maps["labels"].Put(uint32(0), &label); err != nil {
-		closeMaps(maps)
+	if err := all["labels"].Put(uint32(0), &label); err != nil {
+		closeMaps(all)
 		return nil, fmt.Errorf("note the layout: %w", err)
 	}
-	return openMapSet(maps, s)
+	return openMapSet(all, s)
 }
 
 // shared says whether a map belongs to the map set and not to one program instance.

@@ -221,13 +221,13 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 	var report Report
 	set := d.maps
 	if need := sizesFor(want); set == nil || !set.sizes.holds(need) {
-		grown, err := newMapSet(need)
+		grown, err := d.growTo(need)
 		if err != nil {
 			return report, err
 		}
 		set, report.Grown = grown, d.maps != nil
 	}
-	done, err := set.write(want, findDevice)
+	done, err := d.write(set, want)
 	report.Buckets, report.Slots = done.buckets, done.slots
 	if err == nil {
 		err = d.use(set)
@@ -240,6 +240,20 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 	}
 	report.Attached, err = d.attach(interfaceNames(want))
 	return report, err
+}
+
+func (d *Datapath) growTo(need sizes) (*mapSet, error) {
+	if d.maps == nil {
+		return newMapSet(need)
+	}
+	return d.maps.grow(need)
+}
+
+// write writes a set, while nobody reads numbers in it.
+func (d *Datapath) write(set *mapSet, want *lb.State) (written, error) {
+	d.numbers.Lock()
+	defer d.numbers.Unlock()
+	return set.write(want, findDevice)
 }
 
 // validate refuses what would be an index out of range here or in the kernel.

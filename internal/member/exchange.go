@@ -72,6 +72,7 @@ func (m *Member) merge(payload []byte) error {
 type letter struct {
 	to      string
 	message []byte
+	offer   bool // of buckets
 }
 
 // letters writes messages down. It is for the goroutine that owns the machine: they share its memory,
@@ -84,7 +85,8 @@ func (m *Member) letters(envelopes []ownership.Envelope) []letter {
 			m.opts.Log.Error("a message cannot be written", "node", e.To, "err", err)
 			continue
 		}
-		letters = append(letters, letter{e.To, frame(kindOwnership, message)})
+		_, offer := e.Message.(ownership.Offer)
+		letters = append(letters, letter{e.To, frame(kindOwnership, message), offer})
 	}
 	return letters
 }

@@ -48,8 +48,10 @@ type Options struct {
 	Happened func(ownership.Happening)
 	// Voted tells that a peer found out something else about backends. It must not wait; may be nil.
 	Voted func()
-	// Flows takes the flows that a peer remembers. It must not wait; may be nil.
-	Flows func([]Flow)
+	// News, Notes and Take are the datapath's memory of flows, which is told to the peers. All may be nil.
+	News  func(most int) ([]datapath.Note, error)
+	Notes func(within time.Duration) ([]datapath.Note, error)
+	Take  func([]datapath.Note) error
 
 	Log *slog.Logger
 }
@@ -72,6 +74,7 @@ type Member struct {
 
 	echoes *echoes
 	keys   *keeper
+	memory *memory
 
 	// Of the goroutine that owns the machine:
 	status   ownership.Status // after the last event that changed something
@@ -123,12 +126,14 @@ func New(opts Options) (*Member, error) {
 	opts.Cluster.Changed = func(p cluster.Peer) {
 		notice()
 		m.greet(p)
+		m.memory.changed(p)
 	}
 	if err := m.begin(); err != nil {
 		return nil, err
 	}
 	m.work, m.stand = newWorker(m), newStand(m, opts.Witnesses)
 	m.echoes = newEchoes(opts.Machine.HintTime)
+	m.memory = newMemory(&m.opts, func(to string, message []byte) error { return m.cluster.SendBulk(to, message) })
 	var err error
 	if m.keys, err = newKeeper(m, opts.KeyFile, opts.Ring); err != nil {
 		return nil, err
@@ -187,6 +192,9 @@ func (m *Member) Run(ctx context.Context) error {
 	group.Go(func() error { return m.knock(ctx) })
 	group.Go(func() error { return m.stand.run(ctx) })
 	group.Go(func() error { return m.keys.run(ctx) })
+	if m.opts.News != nil {
+		group.Go(func() error { return m.memory.run(ctx) })
+	}
 	return group.Wait()
 }
 
@@ -323,8 +331,10 @@ func (m *Member) received(from string, message []byte) {
 			err = m.echo(from, payload)
 		case kindVotes:
 			err = m.voted(from, payload)
-		case kindFlows:
-			err = m.flows(payload)
+		case kindNotes:
+			err = m.memory.told(from, payload)
+		case kindNoted:
+			err = m.memory.answered(from, payload)
 		case kindKeys:
 			err = m.keys.received(from, payload)
 		default:

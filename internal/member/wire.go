@@ -14,7 +14,8 @@ const (
 	kindKeys      = 4 // of a rotation of the cluster's key
 	kindEcho      = 5 // asks whether a peer hears us, or answers
 	kindVotes     = 6 // what a director found out about backends
-	kindFlows     = 7 // flows that a director remembers
+	kindNotes     = 7 // what a director remembers of flows
+	kindNoted     = 9 // the answer, and what a director wants to be told
 )
 
 // Facts are what a node tells about itself for people. Nothing is decided by them.

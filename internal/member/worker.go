@@ -156,6 +156,9 @@ func (w *worker) work(ctx context.Context) {
 	}
 	w.endow()
 	for _, l := range o.send {
+		if l.offer { // who takes buckets knows their flows first
+			w.member.memory.settle(ctx, l.to)
+		}
 		w.member.post(l)
 	}
 	w.mu.Lock()
