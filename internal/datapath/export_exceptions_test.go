@@ -50,8 +50,8 @@ func (i *Instance) Exceptions() ([]Exception, error) {
 	return d.Exceptions()
 }
 
-// Memory is the instance as a Datapath, for what is noted.
-func (i *Instance) Memory() *Datapath { return &Datapath{maps: i.set} }
+// Director is the instance as a Datapath, for what is noted.
+func (i *Instance) Director() *Datapath { return &Datapath{maps: i.set} }
 
 // FillExceptions makes entries of a client until there is no room, and returns how many it made.
 func (i *Instance) FillExceptions() (int, error) {

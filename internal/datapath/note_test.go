@@ -14,7 +14,7 @@ import (
 // What there is no room for among the news is found among the flows, a moment later.
 func TestNewsThatWereMissedAreFound(t *testing.T) {
 	l := &slotLab{t, v4, instanceOf(t, slotWorld(1, 0, lb.SlotMoving))}
-	memory := l.instance.Memory()
+	memory := l.instance.Director()
 	t.Cleanup(memory.CloseNews)
 	if notes, err := memory.News(1); err != nil || len(notes) != 0 {
 		t.Fatalf("%d news, %v", len(notes), err)
@@ -83,7 +83,7 @@ func (p *pair) news(want int) []datapath.Note {
 // One instance of each is enough for all.
 func TestDirectorsTellEachOtherOfFlows(t *testing.T) {
 	seer, told := instanceOf(t, slotWorld(1, 0, lb.SlotMoving)), instanceOf(t, otherPlaces(0, 1, lb.SlotMoving))
-	memory := [2]*datapath.Datapath{seer.Memory(), told.Memory()}
+	memory := [2]*datapath.Datapath{seer.Director(), told.Director()}
 	t.Cleanup(func() { memory[0].CloseNews() })
 	for _, test := range []struct {
 		name string
@@ -212,7 +212,7 @@ func notTaken(p *pair) {
 func TestWhatFindsNoRoomIsCounted(t *testing.T) {
 	const syn, ack = packettest.SYN, packettest.ACK
 	l := &slotLab{t, v4, instanceOf(t, slotWorld(1, 0, lb.SlotMoving))}
-	memory := l.instance.Memory()
+	memory := l.instance.Director()
 	for range 2 {
 		l.goes("one that is noted", l.segment(portOld, ack), 0)
 	}
@@ -276,7 +276,7 @@ func TestALargerMapSetKnowsTheFlows(t *testing.T) {
 		after.goes(fmt.Sprintf("port %d goes on", port), after.segment(port, ack), backend)
 	}
 	after.hasNoted("after all", map[uint16]int{portNew: 1, portOld: 0, portHalf: 1, portLate: 1})
-	memory := large.Memory()
+	memory := large.Director()
 	t.Cleanup(memory.CloseNews)
 	if news, err := memory.News(100); err != nil || len(news) != 4 {
 		t.Errorf("%d news, %v: want 4, from before and after", len(news), err)
