@@ -146,7 +146,7 @@ func echoes(t *testing.T, c *cluster, vip netip.Addr) (answers int) {
 	defer conn.Close()
 	_, err = conn.Write([]byte("hello"))
 	check(t, err)
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		check(t, conn.SetReadDeadline(time.Now().Add(300*time.Millisecond)))
 		_, err := conn.Read(make([]byte, 16))
 		return err

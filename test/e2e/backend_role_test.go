@@ -157,7 +157,7 @@ func (l *backendLab) answers(vip netip.Addr, within time.Duration) error {
 func (l *backendLab) mustAnswer(what string) {
 	l.backend.t.Helper()
 	for _, vip := range []netip.Addr{vip4, vip6} {
-		nettest.Eventually(l.backend.t, 5*time.Second, func() error {
+		nettest.Eventually(l.backend.t, agreeWithin, func() error {
 			if err := l.answers(vip, 5*time.Second); err != nil {
 				return fmt.Errorf("%s: %s: %w", what, vip, err)
 			}
@@ -241,7 +241,7 @@ func TestABackendOfDirectRoutingServesVIPsThatItDoesNotAnswerFor(t *testing.T) {
 
 	// somebody takes an address away
 	check(t, l.backend.host.DelAddr("lo", netip.PrefixFrom(vip4, 32)))
-	nettest.Eventually(t, 5*time.Second, func() error { return l.answers(vip4, time.Second) })
+	nettest.Eventually(t, agreeWithin, func() error { return l.answers(vip4, time.Second) })
 	l.backend.lbctl(t, "status").want(t, exitDegraded, "address 192.0.2.80 on lo: missing")
 
 	l.backend.stop(syscall.SIGTERM)
@@ -271,6 +271,7 @@ func TestABackendTakesOffTheTunnelsOfItsDirectors(t *testing.T) {
 			"GUE in IPv6": {Src: director6, Dst: server6, GUE: 0xc001},
 		} {
 			t.Run(attach+" "+name, func(t *testing.T) {
+				t.Parallel() // it waits most of the time
 				l := newBackendLab(t, tunnelBackend(attach))
 				before := l.machine()
 				l.direct(tunnel.Wrap)
@@ -407,7 +408,7 @@ func TestABackendTakesTunnelsToAnAddressThatItGetsLater(t *testing.T) {
 	l.backend.start()
 	l.mustNotAnswer("before the backend has the address")
 	check(t, l.backend.host.Addr("eth0", netip.PrefixFrom(late, 24)))
-	nettest.Eventually(t, 10*time.Second, func() error { return l.answers(vip4, time.Second) })
+	nettest.Eventually(t, agreeWithin, func() error { return l.answers(vip4, time.Second) })
 	l.mustAnswer("with the address")
 	status, err := l.backend.status()
 	check(t, err)

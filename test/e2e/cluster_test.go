@@ -214,7 +214,7 @@ func (n *node) launch() {
 
 func (n *node) await() {
 	n.t.Helper()
-	nettest.Eventually(n.t, 20*time.Second, func() error {
+	nettest.Eventually(n.t, agreeWithin, func() error {
 		status, err := n.status()
 		if err != nil {
 			return fmt.Errorf("%s: %w\n%s", n.name, err, n.logs)
@@ -227,7 +227,7 @@ func (n *node) await() {
 }
 
 func (n *node) status() (*control.Status, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	client, err := control.Dial(n.path("lbd.sock"))
 	if err != nil {

@@ -70,7 +70,7 @@ func holdVIPs(t *testing.T, h *netlab.Host) {
 func (c *cluster) seen(t *testing.T, nodes []*node, want ...string) {
 	t.Helper()
 	start := time.Now()
-	nettest.Eventually(t, 15*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		for _, n := range nodes {
 			status, err := n.status()
 			if err != nil {

@@ -166,7 +166,7 @@ func (n *node) becomeBackend(directors int) {
 		"role: backend\ninterface: eth0\nmethod: tunnel\ndirectors: [%s]\nvips: [%s, '%s']\n", strings.Join(from, ", "), vip4, vip6), 0o600))
 	n.t.Cleanup(n.remove)
 	n.launch()
-	nettest.Eventually(n.t, 20*time.Second, func() error {
+	nettest.Eventually(n.t, agreeWithin, func() error {
 		addrs, err := n.host.Addrs("lo")
 		if err != nil || !strings.Contains(fmt.Sprint(addrs), vip4.String()) || !strings.Contains(fmt.Sprint(addrs), vip6.String()) {
 			return fmt.Errorf("%s: addresses on lo: %v, %w\n%s", n.name, addrs, err, n.logs)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
-	"time"
 
 	"github.com/lbctl/lbctl/internal/netlab"
 	"github.com/lbctl/lbctl/internal/nettest"
@@ -55,7 +54,7 @@ func known(t *testing.T, host *netlab.Host, addr netip.Addr) {
 	c, err := host.Dial(t.Context(), "udp", netip.AddrPortFrom(addr, 9).String())
 	check(t, err)
 	defer c.Close()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		_, _ = c.Write([]byte("hello")) // refused by the second, when the first was answered
 		if nettest.Neighbor(t, host, "eth0", addr) == "" {
 			return fmt.Errorf("%s is not known", addr)

@@ -54,7 +54,7 @@ func wantOwner(t testing.TB, name string, nodes ...*node) {
 func (c *cluster) wantNeighbour(t testing.TB, mac string) {
 	t.Helper()
 	for _, vip := range []netip.Addr{vip4, vip6} {
-		nettest.Eventually(t, 5*time.Second, func() error {
+		nettest.Eventually(t, agreeWithin, func() error {
 			if got := nettest.Neighbor(t, c.client, "eth0", vip); got != mac {
 				return fmt.Errorf("the client knows %s at %s, want %s", vip, got, mac)
 			}
@@ -278,7 +278,7 @@ func TestAnotherMachineThatClaimsAVIPIsSeen(t *testing.T) {
 	claim = append(append(claim, mac...), vip4.AsSlice()...)
 	claim = append(append(claim, 0, 0, 0, 0, 0, 0), vip4.AsSlice()...)
 	nettest.Inject(t, thief, "eth0", append(claim, make([]byte, 60-len(claim))...))
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		for _, n := range c.nodes {
 			status, err := n.status()
 			if err != nil {

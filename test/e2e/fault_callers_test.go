@@ -323,7 +323,7 @@ func (f *callers) hold(t testing.TB, n int) {
 			f.mu.Unlock()
 		}
 	})
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		served := make(map[string]int)
 		for _, h := range f.heldNow() {
 			served[h.node]++

@@ -84,7 +84,7 @@ func (n *node) settle(t *testing.T) {
 	t.Helper()
 	var generation uint64
 	since := time.Now()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		status, err := n.status()
 		if err != nil {
 			return err
@@ -125,7 +125,7 @@ func TestAForeignProgramIsNeverReplaced(t *testing.T) {
 			check(t, err)
 
 			n.launch()
-			found := n.awaitProblems(10*time.Second, func(p []string) bool { return len(p) == 1 })
+			found := n.awaitProblems(agreeWithin, func(p []string) bool { return len(p) == 1 })
 			want := fmt.Sprintf("interface eth0: another XDP program is attached (id %d, name foreign); it is not replaced: "+
 				"detach it by what loaded it or by %q, or announce the VIP on another interface", id, foreign.off)
 			if found[0] != want {
@@ -145,7 +145,7 @@ func TestAForeignProgramIsNeverReplaced(t *testing.T) {
 				t.Errorf("the other interface: %q, %v", name, err)
 			}
 
-			nettest.Eventually(t, 5*time.Second, func() error { // what lbd wrote comes through a pipe
+			nettest.Eventually(t, agreeWithin, func() error { // what lbd wrote comes through a pipe
 				if logs := n.logs.String(); strings.Count(logs, "another XDP program") != 1 {
 					return fmt.Errorf("it is to be logged once:\n%s", logs)
 				}
@@ -153,7 +153,7 @@ func TestAForeignProgramIsNeverReplaced(t *testing.T) {
 			})
 
 			nettest.RemoveXDP(t, n.host, "eth0", foreign.flags)
-			n.awaitProblems(15*time.Second, func(p []string) bool { return len(p) == 0 })
+			n.awaitProblems(agreeWithin, func(p []string) bool { return len(p) == 0 })
 			for _, vip := range []netip.Addr{vip4, vip6} {
 				if name, err := nameBehind(c.client, vip); name != "n1" || err != nil {
 					t.Errorf("%s, once the interface was free: %q, %v", vip, name, err)
@@ -180,6 +180,7 @@ func (n *node) answerAll(l net.Listener) {
 // While our link is there, the kernel lets nobody in beside it. Who takes the link away first is
 // found out by the prune, and the VIPs of that interface are not left without a program.
 func TestAForeignProgramThatComesLaterIsReported(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newCluster(t, options{attach: "native", weights: []int{100}})
 	n := c.nodes[0]
 	n.serve()
@@ -200,7 +201,7 @@ func TestAForeignProgramThatComesLaterIsReported(t *testing.T) {
 	check(t, ours.Detach())
 	id, err := nettest.ForeignXDP(n.host, "eth0", unix.XDP_FLAGS_SKB_MODE)
 	check(t, err)
-	found := n.awaitProblems(15*time.Second, func(p []string) bool { return len(p) == 2 })
+	found := n.awaitProblems(agreeWithin, func(p []string) bool { return len(p) == 2 })
 	owner := fmt.Sprintf("interface eth0: another XDP program is attached (id %d, name foreign)", id)
 	if !strings.HasPrefix(found[0], owner+"; it is not replaced: ") || found[1] != "changed by somebody else: "+owner {
 		t.Errorf("problems: %q", found)
@@ -216,7 +217,7 @@ func TestAForeignProgramThatComesLaterIsReported(t *testing.T) {
 	}
 
 	nettest.RemoveXDP(t, n.host, "eth0", unix.XDP_FLAGS_SKB_MODE)
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		if status, err := n.status(); err != nil || len(status.Attach) != 1 {
 			return fmt.Errorf("not attached: %+v, %w", status, err)
 		}

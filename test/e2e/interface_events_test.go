@@ -86,7 +86,7 @@ func (c *cluster) wantShared(t *testing.T) {
 			t.Errorf("%s: answers of %v, want all nodes'", vip, answers)
 		}
 	}
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		status, err := c.nodes[0].status()
 		if err != nil {
 			return err
@@ -148,13 +148,13 @@ func TestTrafficSurvivesANewInterfaceOfTheSameName(t *testing.T) {
 			}
 			return netlink.LinkDel(link)
 		}))
-		n.awaitProblems(5*time.Second, func(problems []string) bool {
+		n.awaitProblems(agreeWithin, func(problems []string) bool {
 			return len(problems) > 0 && strings.Contains(problems[0], "interface eth0: no such interface (have: lo)")
 		})
 		n.lbctl(t, "status").want(t, exitDegraded, "problem: ", "interface eth0: no such interface")
 		check(t, c.lab.Connect(n.host, "eth0", c.sw, netlab.LinkOptions{SwitchXDP: true}))
 		n.ownAddresses(t)
-		nettest.Eventually(t, 10*time.Second, func() error {
+		nettest.Eventually(t, agreeWithin, func() error {
 			if nettest.XDP(t, n.host, "eth0") == 0 {
 				return errors.New("no program on the new interface")
 			}
@@ -185,13 +185,13 @@ func TestTrafficSurvivesALinkThatIsSwitchedOffAndOn(t *testing.T) {
 
 	// an MTU that is too small for IPv6 takes it off the interface, and the memberships for good
 	n.setMTU(t, 1000)
-	n.awaitProblems(5*time.Second, func(problems []string) bool {
+	n.awaitProblems(agreeWithin, func(problems []string) bool {
 		return len(problems) > 0 && strings.Contains(problems[0], "vip 2001:db8::80") &&
 			strings.Contains(problems[0], "is ipv6 switched off on eth0?")
 	})
 	n.setMTU(t, 1500)
 	n.ownAddresses(t)
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		if !n.proc(t, "igmp6", "eth0", "ff0200000000000000000001ff000080") {
 			return errors.New("the group is not joined again")
 		}
@@ -215,13 +215,14 @@ func (n *node) setMTU(t *testing.T, mtu int) {
 // What somebody changes by hand is put back, and said: at once where the kernel tells of it, else
 // by the prune.
 func TestWhatIsChangedByHandIsPutBackAndReported(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	c := newCluster(t, options{attach: "native", weights: []int{100}})
 	n := c.nodes[0]
 	n.serve()
 	n.settle(t)
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip4, 32)))
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip6, 128)))
-	nettest.Eventually(t, time.Second, func() error {
+	nettest.Eventually(t, 3*time.Second, func() error {
 		if !n.holds(t, vip4) || !n.holds(t, vip6) {
 			return fmt.Errorf("addresses on lo: %s", n.addresses(t))
 		}
@@ -235,7 +236,7 @@ func TestWhatIsChangedByHandIsPutBackAndReported(t *testing.T) {
 	const name = "net.ipv4.conf.eth0.arp_ignore"
 	check(t, n.host.SetSysctl(name, "0"))
 	const line = "sysctl net.ipv4.conf.eth0.arp_ignore: 0, should be 1"
-	found := n.awaitProblems(15*time.Second, func(problems []string) bool {
+	found := n.awaitProblems(agreeWithin, func(problems []string) bool {
 		return len(problems) > 0 && strings.Contains(problems[len(problems)-1], line)
 	})
 	if found[len(found)-1] != "changed by somebody else: "+line {

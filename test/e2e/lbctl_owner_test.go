@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
@@ -122,6 +121,7 @@ func (n *node) counts(t *testing.T) map[string]uint64 {
 // A trace is a prediction: the same frame, really sent, is counted by each node for the reason that
 // was foretold there, and for nothing else. The prediction itself leaves no mark.
 func TestLbctlTraceForetellsWhatThePacketMeets(t *testing.T) {
+	t.Parallel() // one lbctl after the other leaves a core to others
 	c := newStrictCluster(t, 100, 100)
 	// clients that do not exist: nobody answers to the answers
 	lines := []string{
@@ -175,7 +175,7 @@ func TestLbctlTraceForetellsWhatThePacketMeets(t *testing.T) {
 				expected[tr.scope(line)+" "+tr.Reason.Name]++
 				met[tr.Reason.Name]++
 				var diff string
-				nettest.Eventually(t, 3*time.Second, func() error {
+				nettest.Eventually(t, agreeWithin, func() error {
 					if diff = cmp.Diff(expected, n.counts(t)); diff != "" {
 						return fmt.Errorf("%s, which should meet %s at %s (-foretold +counted):\n%s", line, tr.Reason.Name, n.name, diff)
 					}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -32,7 +31,7 @@ func (n *node) reload() {
 	before, err := n.status()
 	check(n.t, err)
 	check(n.t, n.cmd.Process.Signal(syscall.SIGHUP))
-	nettest.Eventually(n.t, 5*time.Second, func() error {
+	nettest.Eventually(n.t, agreeWithin, func() error {
 		after, err := n.status()
 		if err != nil {
 			return err
@@ -155,7 +154,7 @@ func TestPruneRepairsWhatOthersChanged(t *testing.T) {
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip4, 32)))
 	check(t, os.RemoveAll(filepath.Join(n.pins, "links"))) // detaches the programs
 	check(t, os.RemoveAll(filepath.Join(n.pins, "maps")))
-	nettest.Eventually(t, 15*time.Second, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		if found := n.addresses(t); !strings.Contains(found, vip4.String()) {
 			return fmt.Errorf("addresses on lo: %s", found)
 		}

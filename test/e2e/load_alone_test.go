@@ -48,6 +48,7 @@ func TestTheLoadNoticesWhatGoesWrong(t *testing.T) {
 		}},
 	} {
 		t.Run(wrong.name, func(t *testing.T) {
+			t.Parallel() // it is a small one
 			c := newCluster(t, options{attach: "native", weights: []int{100, 100}})
 			load := c.startLoadOf(t, clientOptions{Held: 100, Every: 200 * time.Millisecond, Rate: 100, Flows: 50})
 			wrong.do(t, c, load)

@@ -17,6 +17,7 @@ import (
 // VIP's is no group, so such frames go to ports of multicast routers alone, joined or not. A
 // switch that looks up the MAC, as others do, needs nothing but the joins.
 func TestASnoopingSwitchBringsTheGroupFormToTheNodesOnly(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	groups := map[netip.Addr]struct{ group, mac string }{
 		vip4: {"239.127.2.80", "01:00:5e:7f:02:50"},
 		vip6: {"ff15::80", "33:33:00:00:00:80"},

@@ -25,7 +25,7 @@ func beside(_, _ string, raw syscall.RawConn) (err error) {
 // forgetDatagrams waits until no node knows of flows that stayed where they were when buckets moved.
 func (c *cluster) forgetDatagrams(t *testing.T, idle time.Duration) {
 	t.Helper()
-	nettest.Eventually(t, idle+10*time.Second, func() error {
+	nettest.Eventually(t, idle+agreeWithin, func() error {
 		for _, n := range c.nodes {
 			view := parse[struct {
 				Tables []struct {
@@ -60,18 +60,25 @@ func TestDatagramsStayAtADrainedNodeWhileTheyTalk(t *testing.T) {
 	// who came first handed buckets to the others, and keeps what it answered in them for a while
 	c.forgetDatagrams(t, idle)
 	talking := make([]net.Conn, 0, flows)
-	who := func(conn net.Conn) string {
+	ask := func(conn net.Conn) {
 		t.Helper()
-		check(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
-		if _, err := conn.Write([]byte("still there?")); err != nil {
-			t.Fatal(err)
-		}
+		_, err := conn.Write([]byte("still there?"))
+		check(t, err)
+	}
+	hear := func(conn net.Conn) string {
+		t.Helper()
+		check(t, conn.SetReadDeadline(time.Now().Add(10*time.Second)))
 		answer := make([]byte, 64)
 		size, err := conn.Read(answer)
 		if err != nil || size < 2 {
 			t.Fatalf("%s: %v", conn.LocalAddr(), err)
 		}
 		return string(answer[:2])
+	}
+	who := func(conn net.Conn) string {
+		t.Helper()
+		ask(conn)
+		return hear(conn)
 	}
 	dial := func(i int, to uint16) net.Conn {
 		t.Helper()
@@ -93,8 +100,11 @@ func TestDatagramsStayAtADrainedNodeWhileTheyTalk(t *testing.T) {
 	}
 	c.drain(t, c.nodes[0], "n2")
 	for begun := time.Now(); time.Since(begun) < 2*idle; time.Sleep(100 * time.Millisecond) {
+		for _, conn := range talking { // all at once: none may be silent for long
+			ask(conn)
+		}
 		for _, conn := range talking {
-			if name := who(conn); name != "n2" {
+			if name := hear(conn); name != "n2" {
 				t.Fatalf("%s answers after %s, not n2", name, time.Since(begun))
 			}
 		}

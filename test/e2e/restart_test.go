@@ -100,7 +100,7 @@ func (l *load) echo(ctx context.Context, t *testing.T, conn net.Conn) {
 	answer := make([]byte, len(message))
 	for ctx.Err() == nil {
 		start := time.Now()
-		if err := conn.SetDeadline(start.Add(5 * time.Second)); err != nil {
+		if err := conn.SetDeadline(start.Add(patience)); err != nil {
 			t.Errorf("held connection: %v", err)
 			return
 		}
