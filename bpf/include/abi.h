@@ -24,6 +24,7 @@ enum limits {
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
 	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
 	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
+	WATCHED_BACKENDS = 65536, /* whose connections are counted, all services together */
 };
 
 /*
@@ -157,6 +158,12 @@ enum method { FORWARD_LOCAL, FORWARD_DR, FORWARD_NAT, FORWARD_TUNNEL };
 
 enum encap { ENCAP_IP, ENCAP_GUE };
 
+/* What is special about SYNs for a backend. */
+enum syn_care {
+	SYNS_CLAMPED = 1, /* their segment size may have to be cut */
+	SYNS_COUNTED = 2, /* what becomes of them is counted */
+};
+
 /*
  * A slot of a choice, 32 bits: the place of the backend that new flows go to, of the one that older
  * ones may be at, and flags. A change is one store of the word of two.
@@ -228,7 +235,7 @@ struct backend {
 	__u8 method; /* enum method */
 	__u8 encap; /* enum encap */
 	__u8 is_ipv4;
-	__u8 pad1;
+	__u8 syns; /* enum syn_care; if any, they take the long way */
 	__u16 mss; /* what a larger one of a SYN is cut to; 0: it stays */
 	/* what the constant words of an outer IPv4 header add up to; FORWARD_NAT: what a hop and
 	 * the other address change of the client's header */
@@ -311,7 +318,15 @@ struct reverse {
 	__u8 own_mac[6]; /* of that interface */
 	__u16 header_change; /* of an IPv4 header's checksum, a hop included */
 	__u16 change; /* of the transport's checksum */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 watched; /* of the backend in the map "attempts"; 0: its replies are not counted */
+};
+
+/* What became of connections that clients opened to a backend; per CPU. */
+struct attempts {
+	__u64 opened; /* SYNs that were sent there */
+	__u64 answered; /* SYNs that it acknowledged, those of other directors, too */
+	__u64 refused; /* those that it, or a router before it, refused */
 };
 
 /* A packet that is sent to a backend, or back to the client with an error. */
@@ -339,6 +354,8 @@ struct translation {
 	__u8 end; /* the source 0, the destination 1 */
 	__u8 is_error; /* an ICMP error: the flow is that of the quoted packet, turned round */
 	__u8 pad[2];
+	__u32 watched; /* as in struct reverse */
+	__u8 pad2[4];
 };
 
 /* Which datagram a fragment belongs to. IPv4's 16-bit identification is in the low half. */

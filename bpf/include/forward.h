@@ -6,6 +6,7 @@
  */
 #pragma once
 
+#include "attempts.h"
 #include "count.h"
 #include "decide.h"
 #include "encap.h"
@@ -84,7 +85,7 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	return place == SLOT_NOBODY ? REASON_NO_BACKEND : OUTCOME(REASON_FORWARDED, number);
 }
 
-/* Whether a common packet is a SYN, or may be; then its segment size may have to be cut. */
+/* Whether a common packet is a SYN, or may be; then there may be more to do with it. */
 ALWAYS_INLINE int may_open(const struct xdp_md *ctx, int is_ipv4)
 {
 	struct eth *eth = (void *)(long)ctx->data;
@@ -267,6 +268,8 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 	copy_macs(eth, backend->mac);
 	if (backend->mss && sending->l4 && sending->protocol == PROTO_TCP)
 		clamp_mss(ctx, sending->l4, backend->mss);
+	if (backend->syns & SYNS_COUNTED && sending->l4 && sending->protocol == PROTO_TCP)
+		note_attempt(ctx, key + 1, sending->l4);
 	if (headers && encapsulate(ctx, backend, l3, &inner))
 		return REASON_TOO_BIG;
 	if (backend->method == FORWARD_NAT)
@@ -369,7 +372,7 @@ ALWAYS_INLINE int forward_way(struct xdp_md *ctx, __u32 region, __u64 hash)
 	if (!backend || !backend->ifindex || (void *)(v4 + 1) + sizeof(struct ports) > end)
 		return UNCOMMON;
 	is_ipv4 = eth->type == bpf_htons(ETHERTYPE_IPV4);
-	if (backend->mss && may_open(ctx, is_ipv4))
+	if (backend->syns && may_open(ctx, is_ipv4))
 		return UNCOMMON;
 	if (is_ipv4)
 		return v4->ttl <= 1 ? UNCOMMON : send_common(ctx, backend, eth, v4, NULL, hash);

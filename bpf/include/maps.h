@@ -22,6 +22,7 @@ const struct {
 	enum vip_flags vip_flags;
 	enum method method;
 	enum encap encap;
+	enum syn_care syn_care;
 	enum slot_layout slot_layout;
 	enum slot_flags slot_flags;
 	enum reverse_kinds reverse_kinds;
@@ -100,6 +101,15 @@ struct {
 	__uint(max_entries, REVERSE_ENTRIES);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } reverse SEC(".maps");
+
+/* By region * BACKENDS + place + 1: lbd puts those there that a service watches. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__type(key, __u32);
+	__type(value, struct attempts);
+	__uint(max_entries, WATCHED_BACKENDS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} attempts SEC(".maps");
 
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {

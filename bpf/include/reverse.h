@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "attempts.h"
 #include "count.h"
 #include "fragment.h"
 #include "nat.h"
@@ -120,6 +121,8 @@ ALWAYS_INLINE enum reason reverse4(struct xdp_md *ctx, struct eth *eth, struct i
 	if (!from || !is_routed(ctx, eth, from))
 		return REASON_NOT_VIP;
 	*scope = from->scope;
+	if (UNLIKELY(from->watched))
+		note_common(from->watched, ip->protocol, (void *)ports, end);
 	if (!sum || ip->ttl <= 1 || find_route4(ctx, ip, from->vip_lo, &route))
 		return REASON_REPLY_HELD;
 	turn = turn_of(from);
@@ -140,6 +143,8 @@ ALWAYS_INLINE enum reason reverse6(struct xdp_md *ctx, struct eth *eth, struct i
 	if (!from || !is_routed(ctx, eth, from))
 		return REASON_NOT_VIP;
 	*scope = from->scope;
+	if (UNLIKELY(from->watched))
+		note_common(from->watched, ip->next, (void *)ports, end);
 	if (!sum || ip->hop_limit <= 1 || find_route6(ctx, ip, from->vip_hi, from->vip_lo, &route))
 		return REASON_REPLY_HELD;
 	turn = turn_of(from);
@@ -331,6 +336,7 @@ __attribute__((noinline)) int find_reply(struct xdp_md *ctx, struct translation 
 	to->protocol = pkt.protocol;
 	to->is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4;
 	to->end = END_SOURCE;
+	to->watched = from->watched;
 	if (pkt.first_fragment)
 		remember_reply(&pkt, from->scope, origin.port);
 	return from->scope;
@@ -348,6 +354,8 @@ __attribute__((noinline)) int reverse_any(struct xdp_md *ctx)
 
 	if (!scope)
 		return REASON_NOT_VIP;
+	if (to.watched)
+		note_any(ctx, &to);
 	route.vip_hi = to.addr_hi;
 	route.vip_lo = to.addr_lo;
 	if (find_route(ctx, &route) || translate_any(ctx, &to))

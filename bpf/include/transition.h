@@ -12,7 +12,7 @@
 
 #define UDP_IDLE_NS (UDP_IDLE_SECONDS * 1000000000ULL)
 
-enum tcp_flags { TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
+enum tcp_flags { TCP_FIN = 0x01, TCP_SYN = 0x02, TCP_RST = 0x04, TCP_ACK = 0x10 };
 enum tcp_state { TCP_LISTEN = 10 };
 
 /* A flow to be found: TCP's among the sockets, UDP's among those that were noted. */

@@ -28,6 +28,7 @@ type Backend struct {
 	Disabled  bool          // it is sent nothing at all, whatever its health
 	Reachable bool          // the way to it is known; else it is sent nothing
 	Healthy   bool          // as checks and agents say
+	Failing   bool          // connections to it fail: it gets no new flows while others can, and keeps the older
 	Why       string        // it has another weight than configured or is not healthy; for people
 }
 
@@ -50,6 +51,7 @@ const (
 	StateStarting              // its weight grows
 	StateStandby               // healthy, but not needed
 	StateDrained               // of weight 0
+	StateFailing               // connections to it fail; where no other is up, it has a share
 	StateDown                  // not healthy or not reachable; where health is ignored, it has a share
 	StateDisabled              // by hand
 	StateRemoved               // not configured any more; it keeps its flows
@@ -57,7 +59,7 @@ const (
 
 var stateNames = [...]string{
 	StateUp: "up", StateStarting: "starting", StateStandby: "standby", StateDrained: "drained",
-	StateDown: "down", StateDisabled: "disabled", StateRemoved: "removed",
+	StateFailing: "failing", StateDown: "down", StateDisabled: "disabled", StateRemoved: "removed",
 }
 
 // String returns the word that people see.

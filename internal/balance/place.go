@@ -75,7 +75,7 @@ func (s *Service) adopt(id identity) (seat int, known bool) {
 // share gives every place what it gets.
 func (s *Service) share(backends []Backend, seats []int) {
 	shares := weigh(s.rules, backends, func(i int) time.Duration {
-		if seats[i] < 0 || s.places[seats[i]].share.dead {
+		if seats[i] < 0 || s.places[seats[i]].share.out() {
 			return 0
 		}
 		return s.now - s.places[seats[i]].since
@@ -90,7 +90,7 @@ func (s *Service) share(backends []Backend, seats []int) {
 			continue
 		}
 		p := &s.places[seat]
-		if p.share.dead && !shares[i].dead {
+		if p.share.out() && !shares[i].out() {
 			p.since = s.now
 		}
 		p.share = shares[i]

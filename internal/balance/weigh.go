@@ -22,6 +22,9 @@ type share struct {
 	grows  time.Duration // the age at which the weight is another one; 0: never
 }
 
+// out says whether a backend has yet to come up.
+func (s *share) out() bool { return s.dead || s.state == StateFailing }
+
 // weigh decides what each backend gets. age says for how long each is not dead.
 func weigh(rules Rules, backends []Backend, age func(i int) time.Duration) []share {
 	shares := make([]share, len(backends))
@@ -33,9 +36,13 @@ func weigh(rules Rules, backends []Backend, age func(i int) time.Duration) []sha
 		}
 	}
 	used, heedless := alive.use(rules.MinBackends)
+	alone := alive == tiers{}
 	for i := range backends {
 		b, s := &backends[i], &shares[i]
 		switch {
+		case s.state == StateFailing && (alone || heedless && b.Tier == TierMain):
+			s.weight = b.Weight * weightUnit
+			s.why = because(b.Why, "used all the same, as too few are up")
 		case heedless && s.state == StateDown && b.Reachable && b.Tier == TierMain:
 			s.dead, s.weight = false, b.Weight*weightUnit
 			s.why = because(b.Why, fmt.Sprintf("used all the same, as fewer than %d are up", rules.MinBackends))
@@ -58,6 +65,8 @@ func judge(b *Backend) share {
 		return share{state: StateDown, why: b.Why, dead: true}
 	case b.Weight == 0:
 		return share{state: StateDrained, why: b.Why}
+	case b.Failing:
+		return share{state: StateFailing, why: b.Why}
 	}
 	return share{state: StateUp, why: b.Why}
 }

@@ -39,10 +39,16 @@ func TestWhoGetsFlows(t *testing.T) {
 	sickBackup := with(func(b *Backend) { b.Tier, b.Healthy = TierBackup, false })
 	sorry := with(func(b *Backend) { b.Tier = TierSorry })
 
+	failing := with(func(b *Backend) { b.Failing, b.Why = true, "passive: 5 fails in 10s" })
+	failingBackup := with(func(b *Backend) { b.Failing, b.Tier = true, TierBackup })
+	sickToo := with(func(b *Backend) { b.Failing, b.Healthy, b.Why = true, false, "check http is down" })
+
 	isUp := verdict{100, StateUp, "", false}
 	isSick := verdict{0, StateDown, "check http is down", true}
 	isLost := verdict{0, StateDown, "no neighbour", true}
 	standsBy := verdict{0, StateStandby, "the others are up", false}
+	isFailing := verdict{0, StateFailing, "passive: 5 fails in 10s", false}
+	isUsed := verdict{100, StateFailing, "passive: 5 fails in 10s; used all the same, as too few are up", false}
 	for _, test := range []struct {
 		name     string
 		least    int
@@ -72,6 +78,13 @@ func TestWhoGetsFlows(t *testing.T) {
 				isUp, {100, StateDown, "check http is down; used all the same, as fewer than 2 are up", false},
 				{0, StateDisabled, "disabled by hand", true},
 			}},
+		{"not who fails, and it keeps its flows", 0, []Backend{up, failing}, []verdict{isUp, isFailing}},
+		{"backups for who fails", 0, []Backend{failing, backup}, []verdict{isFailing, isUp}},
+		{"sorry for who fails", 0, []Backend{failing, sorry}, []verdict{isFailing, isUp}},
+		{"who fails besides the healthy, when these are too few", 2, []Backend{up, failing}, []verdict{isUp, isUsed}},
+		{"all that fail, when nobody else is up", 0, []Backend{failing, sick, failingBackup},
+			[]verdict{isUsed, isSick, {100, StateFailing, "used all the same, as too few are up", false}}},
+		{"who is sick as well is dead", 0, []Backend{up, sickToo}, []verdict{isUp, isSick}},
 	} {
 		if diff := cmp.Diff(test.want, verdicts(Rules{MinBackends: test.least}, test.backends)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", test.name, diff)

@@ -20,9 +20,9 @@ not, why; which part of a service's slots they have (SHARE), and of which slots 
 older flows (LEAVING) and how many of those are remembered one by one (FLOWS); the way there.
 
 STATE is up, starting (its weight still grows), standby (a backup that is not needed), draining (no
-new flows, but older ones are left), drained, down, out (down by the configuration), disabled, or
-removed (from the configuration, and older flows are left). WEIGHT is "20 of 100" while a backend
-has less than its own.`,
+new flows, but older ones are left), drained, failing (clients' connections to it fail: the same),
+down, out (down by the configuration), disabled, or removed (from the configuration, and older flows
+are left). WEIGHT is "20 of 100" while a backend has less than its own.`,
 		Example: `  lbctl backends
   lbctl backends web -o json | jq -r '.[] | select(.state == "down") | .name'`,
 		Args: args(cobra.MaximumNArgs(1)),

@@ -184,3 +184,52 @@ func TestAServiceWithNATIsReadWhole(t *testing.T) {
 		t.Errorf("the effective configuration differs: %s", diff)
 	}
 }
+
+func TestABackendMayFailAsItsServiceSays(t *testing.T) {
+	const file = `cluster:
+  name: web
+  seed: 9f6b0dd1b6b0a1a56f1e63d2b4c4a1c3f0a7b9d8e2c1f4a3b5d6e7f8091a2b3c
+  nodes: [{name: vm, addresses: 192.0.2.11}]
+interface: eth0
+vips: [{address: 192.0.2.80, announce: none}]
+services:
+  - name: web
+    vips: 192.0.2.80
+    ports: 80
+    forward: nat
+    max-fails: 3
+    backends:
+      - 192.0.2.21
+      - {address: 192.0.2.22, max-fails: 0}
+      - {address: 192.0.2.23, max-fails: 5, fail-timeout: 1m}
+`
+	fails := func(file string) (all []Fails) {
+		c := parsed(t, file)
+		all = append(all, c.Services[0].Fails)
+		for _, b := range c.Services[0].Backends {
+			all = append(all, b.Fails)
+		}
+		if again := parsed(t, string(c.YAML())); len(Diff(c, again)) > 0 || !cmp.Equal(c.Services, again.Services, compare) {
+			t.Errorf("what is shown is read as another one:\n%s", c.YAML())
+		}
+		return all
+	}
+	const usual = 10 * time.Second
+	for _, c := range []struct {
+		before, after string
+		want          []Fails
+	}{
+		{"", "", []Fails{{3, usual}, {3, usual}, {0, usual}, {5, time.Minute}}},
+		{"max-fails: 3\n", "max-fails: 3\n    fail-timeout: 30s\n", []Fails{{3, 30 * time.Second}, {3, 30 * time.Second}, {0, 30 * time.Second}, {5, time.Minute}}},
+		{"max-fails: 3\n", "fail-timeout: 30s\n", []Fails{{0, 30 * time.Second}, {0, 30 * time.Second}, {0, 30 * time.Second}, {5, time.Minute}}},
+		{", max-fails: 5, fail-timeout: 1m", "", []Fails{{3, usual}, {3, usual}, {0, usual}, {3, usual}}},
+	} {
+		if diff := cmp.Diff(c.want, fails(strings.Replace(file, c.before, c.after, 1))); diff != "" {
+			t.Errorf("%q in place of %q (-want +got):\n%s", c.after, c.before, diff)
+		}
+	}
+	without := strings.NewReplacer("    max-fails: 3\n", "    fail-timeout: 30s\n", ", max-fails: 5", "").Replace(file)
+	if diff := cmp.Diff(make([]Fails, 4), fails(without)); diff != "" {
+		t.Errorf("nothing may fail (-want +got):\n%s", diff)
+	}
+}

@@ -5,6 +5,7 @@ package config
 import (
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -84,6 +85,19 @@ type Service struct {
 	// MinBackends is how many must be able to serve: below it backups help, and if there are too few
 	// even then, health is ignored. 0: backups help when nobody else can, and health always counts.
 	MinBackends int
+	Fails       Fails // of backends that do not have their own
+}
+
+// Fails says when connections of clients that fail take a backend out: MaxFails of them within Timeout,
+// and for as long. 0: none do.
+type Fails struct {
+	Max     int
+	Timeout time.Duration
+}
+
+// Watches says whether connections that fail take a backend of the service out.
+func (s *Service) Watches() bool {
+	return slices.ContainsFunc(s.Backends, func(b Backend) bool { return b.Fails.Max > 0 })
 }
 
 // A Backend is a real server that a service forwards to.
@@ -95,6 +109,7 @@ type Backend struct {
 	Backup    bool          // gets flows while too few others can
 	Down      bool          // takes no part
 	SlowStart time.Duration // in which its weight grows when it came up; 0: at once
+	Fails     Fails
 }
 
 // Idle is how long flows of a service that forwards may be silent and are still kept: of TCP, and of
@@ -146,6 +161,7 @@ const (
 	minInterval  = 100 * time.Millisecond
 
 	maxSlowStart = time.Hour
+	maxFails     = 1000
 
 	minMSS = 536   // what every IPv4 host can take, RFC 9293
 	maxMSS = 65495 // of the largest packet
@@ -161,12 +177,13 @@ func defaults() Config {
 }
 
 const (
-	defaultWeight   = 100 // of a node or backend: halves and doubles are whole numbers
-	defaultProtocol = lb.ProtocolTCP
-	defaultNetBits4 = 24               // of hash: source-net, what other balancers call class C affinity
-	defaultNetBits6 = 64               // one network of IPv6
-	defaultFlowIdle = 15 * time.Minute // longer than most keepalives and idle timeouts
-	defaultAgree    = 50               // two directors that differ: it is the way of one of them
+	defaultWeight      = 100 // of a node or backend: halves and doubles are whole numbers
+	defaultProtocol    = lb.ProtocolTCP
+	defaultNetBits4    = 24               // of hash: source-net, what other balancers call class C affinity
+	defaultNetBits6    = 64               // one network of IPv6
+	defaultFlowIdle    = 15 * time.Minute // longer than most keepalives and idle timeouts
+	defaultFailTimeout = 10 * time.Second // nginx's
+	defaultAgree       = 50               // two directors that differ: it is the way of one of them
 )
 
 // What membership, checks and hooks do unless told otherwise.

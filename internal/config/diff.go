@@ -99,7 +99,7 @@ func (c *Config) leaves() map[string]string {
 		}
 		for i := range s.Backends {
 			b := &s.Backends[i]
-			leavesOf(m, path+"backends["+b.Name+"].", b.settings())
+			leavesOf(m, path+"backends["+b.Name+"].", b.settings(s.Watches()))
 		}
 		for _, check := range s.Checks {
 			leavesOf(m, path+"checks["+check.Name+"].", check.settings())

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -14,7 +15,7 @@ import (
 func (r *reader) forward(f map[string]value) lb.Forward {
 	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardNAT.String(), lb.ForwardTunnel.String()}
 	forward := lb.ForwardLocal
-	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle", "agree", "min-backends", "slow-start", "sorry"}
+	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle", "agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry"}
 	switch word := r.word(f["forward"], words[0], words...); {
 	case r.wrong(f["forward"]):
 		return forward // not so: what it is could not be read
@@ -49,7 +50,11 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 		r.fail(f["agree"], "add cluster.membership, or leave it out", "the nodes of this file do not tell each other what they find")
 	}
 	s.MinBackends = r.integer(f["min-backends"], 0, lb.MaxBackends, 0)
+	s.Fails = r.fails(c, s, f, Fails{Timeout: defaultFailTimeout})
 	r.backends(c, s, f, item)
+	if !s.Watches() {
+		s.forgetFails()
+	}
 	if s.Forward == lb.ForwardNAT {
 		r.translation(s, f, item)
 	}
@@ -96,17 +101,60 @@ func (r *reader) backends(c *Config, s *Service, f map[string]value, item value)
 	for _, item := range items {
 		own, ok := onlyAddress(item)
 		if !ok {
-			own, ok = r.fields(item, "name", "address", "port", "weight", "backup", "down", "slow-start")
+			own, ok = r.fields(item, "name", "address", "port", "weight", "backup", "down", "slow-start", "max-fails", "fail-timeout")
 		}
 		if !ok {
 			continue
 		}
 		if b, ok := r.server(c, s, item, own, seen); ok {
 			b.SlowStart = r.duration(own["slow-start"], 0, maxSlowStart, slow)
+			b.Fails = r.fails(c, s, own, s.Fails)
 			s.Backends = append(s.Backends, b)
 		}
 	}
 	r.sorry(c, s, f["sorry"], seen)
+}
+
+// fails reads when connections that fail take a backend out. It refuses the keys where nodes would not
+// see that they do, or could be made to see it by anyone.
+func (r *reader) fails(c *Config, s *Service, f map[string]value, fallback Fails) Fails {
+	for _, key := range []string{"max-fails", "fail-timeout"} {
+		if v := f[key]; v.given() {
+			if hint, problem := r.blind(c, s); problem != "" {
+				r.fail(v, hint, "%s", problem)
+				return fallback
+			}
+		}
+	}
+	return Fails{
+		Max:     r.integer(f["max-fails"], 0, maxFails, fallback.Max),
+		Timeout: r.duration(f["fail-timeout"], time.Second, time.Hour, fallback.Timeout),
+	}
+}
+
+// forgetFails drops times that nothing needs.
+func (s *Service) forgetFails() {
+	s.Fails = Fails{}
+	for i := range s.Backends {
+		s.Backends[i].Fails = Fails{}
+	}
+}
+
+// blind says why nodes do not see what becomes of the connections of a service, and what helps.
+func (r *reader) blind(c *Config, s *Service) (hint, problem string) {
+	single := len(s.Ports) == 1 && s.Ports[0].First == s.Ports[0].Last
+	switch {
+	case s.Forward != lb.ForwardNAT:
+		return "use checks instead, with via: vip",
+			fmt.Sprintf("with forward %q, backends' answers do not pass here: who fails is not seen", s.Forward.String())
+	case s.Protocol != lb.ProtocolTCP:
+		return "", "only TCP tells which connections fail"
+	case !single && len(s.Ports) > 0:
+		return "make a service for each port", "a client that asks for a port that is closed would take the others out, too"
+	case c.Membership == nil && len(c.Nodes) > 1 && !r.toldStatic:
+		return "add cluster.membership", "the nodes of this file do not tell each other what they see, and replies may come by another one"
+	}
+	return "", ""
 }
 
 func (r *reader) sorry(c *Config, s *Service, v value, seen *servers) {

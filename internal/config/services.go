@@ -15,7 +15,7 @@ func (r *reader) services(c *Config, v value) {
 	for i, item := range items {
 		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
 			"encap", "scheduler", "mss", "flow-idle", "backends",
-			"agree", "min-backends", "slow-start", "sorry", "min-nodes", "udp-idle", "checks")
+			"agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry", "min-nodes", "udp-idle", "checks")
 		if !ok {
 			continue
 		}

@@ -164,7 +164,14 @@ func (s *Service) ofForwarding(member bool) []setting {
 	if member {
 		list = append(list, setting{"agree", strconv.Itoa(s.Agree)})
 	}
+	if s.Watches() {
+		list = append(list, s.Fails.settings()...)
+	}
 	return list
+}
+
+func (f Fails) settings() []setting {
+	return []setting{{"max-fails", strconv.Itoa(f.Max)}, {"fail-timeout", durationText(f.Timeout)}}
 }
 
 // naming is the name of a backend unless it is the default: with colons, a file cannot give it.
@@ -184,10 +191,14 @@ func (b *Backend) place() []setting {
 	return list
 }
 
-func (b *Backend) settings() []setting {
-	return append(b.place(),
+func (b *Backend) settings(watched bool) []setting {
+	list := append(b.place(),
 		setting{"weight", strconv.Itoa(b.Weight)}, setting{"backup", strconv.FormatBool(b.Backup)},
 		setting{"down", strconv.FormatBool(b.Down)}, setting{"slow-start", durationText(b.SlowStart)})
+	if watched {
+		list = append(list, b.Fails.settings()...)
+	}
+	return list
 }
 
 // usual says that ofHealth has nothing that the file must have said.

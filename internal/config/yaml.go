@@ -56,7 +56,7 @@ func (c *Config) YAML() []byte {
 			b.WriteString("    backends:\n")
 		}
 		for i := range s.Backends {
-			block(&b, "      - ", "        ", append(s.Backends[i].naming(), s.Backends[i].settings()...))
+			block(&b, "      - ", "        ", append(s.Backends[i].naming(), s.Backends[i].settings(s.Watches())...))
 		}
 		if len(s.Checks) > 0 {
 			b.WriteString("    checks:\n")

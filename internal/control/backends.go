@@ -18,8 +18,9 @@ type Backend struct {
 	Address netip.Addr `json:"address"`
 	Port    uint16     `json:"port,omitempty"` // where it listens; left out: at the packet's own port
 	// State is up, starting, standby (a backup that is not needed), draining (older flows are left to
-	// it), drained, down, out (the configuration says that it is down), disabled or removed (from the
-	// configuration; older flows are left).
+	// it), drained, failing (connections of clients to it fail; older flows are left to it), down, out
+	// (the configuration says that it is down), disabled or removed (from the configuration; older
+	// flows are left).
 	State     string  `json:"state"`
 	Why       string  `json:"why,omitempty"` // it is not up: "check http: connection refused"
 	Weight    int     `json:"weight"`        // of the configuration, or set by hand

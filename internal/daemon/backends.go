@@ -109,6 +109,9 @@ func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, f 
 			if b.State == balance.StateDrained && (b.Slots+b.Leaving+entry.Flows > 0 || output.Moving > 0) {
 				entry.State = backendDraining
 			}
+			if b.State == balance.StateFailing {
+				entry.Why = f.attempts.back(entry.Service, entry.Name, entry.Why)
+			}
 			if place < len(hops) {
 				entry.Hop = hopOf(hops[place].Hop)
 			}
@@ -170,8 +173,11 @@ func backendProblems(service string, all []control.Backend) (problems []string) 
 	}
 	var down []control.Backend
 	for _, b := range all {
-		if b.State == balance.StateDown.String() {
+		switch b.State {
+		case balance.StateDown.String():
 			down = append(down, b)
+		case balance.StateFailing.String():
+			problems = append(problems, fmt.Sprintf("service %s: backend %s is failing: %s", service, b.Name, b.Why))
 		}
 	}
 	if len(down) > listed {

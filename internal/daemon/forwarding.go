@@ -37,7 +37,8 @@ type forwarder struct {
 	flows    map[string][]int         // of each place, when somebody looked last
 	can      map[flowsAt]bool         // be taken of what other directors remember
 	unnoted  uint64                   // how often there was no room for a flow, at the last look
-	waiting  map[string]time.Time     // services that never had an output, and until when they wait
+	attempts attemptWatch
+	waiting  map[string]time.Time // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
 	targets  desired.Targets
 	decided  chan struct{} // is closed once each service has had an output
@@ -183,7 +184,7 @@ func (p *planner) forward() {
 			next = sooner(next, output.Next-now.Sub(f.started))
 		}
 		p.backendsChanged(s.Name, f.outputs[s.Name].Places, output.Places)
-		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways)
+		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways, watchedOf(s))
 	}
 	f.applied, f.seen = false, nil
 	f.resolve(p.cfg)
@@ -246,9 +247,11 @@ func backendsOf(
 	for _, b := range serversOf(s) {
 		admin := admins[store.BackendName{Service: s.Name, Backend: b.Name}]
 		vote := votes[probe.Subject{Service: s.Name, Backend: b.Name}]
-		all = append(all, inputOf(s, b, ways[b.Address], admin, health.Verdict{
+		backend := inputOf(s, b, ways[b.Address], admin, health.Verdict{
 			Weight: vote.Weight(decidedWeight(b, admin)), Healthy: vote.Healthy, Reason: vote.Reason,
-		}))
+		})
+		backend.Failing = vote.Failing
+		all = append(all, backend)
 	}
 	return all
 }
@@ -295,11 +298,12 @@ func inputOf(s *config.Service, b *config.Backend, way nexthop.Way, admin store.
 
 // targetOf gives each place its way. One that is dead has none, so that nothing which the datapath
 // remembers of it counts.
-func targetOf(output *balance.Output, ways map[netip.Addr]nexthop.Way) desired.Target {
+func targetOf(output *balance.Output, ways map[netip.Addr]nexthop.Way, watched map[netip.AddrPort]string) desired.Target {
 	target := desired.Target{Choice: output.Choice, Backends: make([]lb.Backend, len(output.Places))}
 	for i := range output.Places {
 		place := &output.Places[i]
 		target.Backends[i] = place.Backend
+		_, target.Backends[i].Watched = watched[netip.AddrPortFrom(place.Addr, place.Port)]
 		if !place.Dead {
 			target.Backends[i].Hop = ways[place.Addr].Hop
 		}

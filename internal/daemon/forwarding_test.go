@@ -113,8 +113,10 @@ func TestOnlyPlacesThatLiveGetAWay(t *testing.T) {
 	hop := &lb.NextHop{Interface: "eth0"}
 	alive, dead := lb.Backend{Name: "a", Addr: netip.MustParseAddr("192.0.2.21")}, lb.Backend{Name: "b", Addr: netip.MustParseAddr("192.0.2.22")}
 	output := balance.Output{Choice: &lb.Choice{}, Places: []balance.Place{{Backend: alive}, {Backend: dead, Dead: true}, {}}}
-	got := targetOf(&output, map[netip.Addr]nexthop.Way{alive.Addr: {Hop: hop}, dead.Addr: {Hop: hop}})
-	alive.Hop = hop
+	got := targetOf(&output, map[netip.Addr]nexthop.Way{alive.Addr: {Hop: hop}, dead.Addr: {Hop: hop}}, map[netip.AddrPort]string{
+		netip.AddrPortFrom(alive.Addr, 0): "a", netip.AddrPortFrom(dead.Addr, 8080): "other",
+	})
+	alive.Hop, alive.Watched = hop, true
 	want := desired.Target{Choice: output.Choice, Backends: []lb.Backend{alive, dead, {}}}
 	if diff := cmp.Diff(want, got, comparable); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

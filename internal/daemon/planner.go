@@ -122,6 +122,8 @@ func (p *planner) run(ctx context.Context) error {
 	defer prune.Stop()
 	flows := time.NewTicker(flowsEvery)
 	defer flows.Stop()
+	attempts := time.NewTicker(attemptsEvery)
+	defer attempts.Stop()
 	claims := time.NewTicker(claimsEvery)
 	defer claims.Stop()
 	p.lookForClaims() // what a process before this one counted is old
@@ -151,6 +153,10 @@ func (p *planner) run(ctx context.Context) error {
 			again = p.forwarder.rethink(again)
 		case <-flows.C:
 			if p.watchFlows() {
+				again = p.forwarder.rethink(again)
+			}
+		case <-attempts.C:
+			if p.watchAttempts(ctx) {
 				again = p.forwarder.rethink(again)
 			}
 		case <-claims.C:

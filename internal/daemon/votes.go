@@ -14,7 +14,9 @@ import (
 )
 
 // found is what this director found out about the backends of the services that forward.
-func found(cfg *config.Config, checked map[probe.Subject]health.Service, ways map[netip.Addr]nexthop.Way) member.Votes {
+func found(
+	cfg *config.Config, checked map[probe.Subject]health.Service, ways map[netip.Addr]nexthop.Way, attempts map[probe.Subject]*health.Attempts,
+) member.Votes {
 	votes := make(member.Votes)
 	for i := range cfg.Services {
 		s := &cfg.Services[i]
@@ -26,6 +28,9 @@ func found(cfg *config.Config, checked map[probe.Subject]health.Service, ways ma
 			vote := checked[about].Vote()
 			if problem := ways[b.Address].Problem; problem != "" {
 				vote.Healthy, vote.Reason = false, problem
+			}
+			if judge, ok := attempts[about]; ok {
+				vote = vote.And(judge.Vote())
 			}
 			votes[about] = vote
 		}
@@ -45,7 +50,7 @@ func cast(own member.Votes, unsure map[probe.Subject]bool) member.Votes {
 // found out.
 func (p *planner) verdicts(ways map[netip.Addr]nexthop.Way) map[probe.Subject]health.Vote {
 	unsure := p.checks.Unsure() // before what the checks say, or a start could pass for a result
-	own := found(p.cfg, p.checks.Health(), ways)
+	own := found(p.cfg, p.checks.Health(), ways, p.forwarder.attempts.judges)
 	if p.member == nil {
 		return own
 	}

@@ -35,7 +35,7 @@ func TestADirectorVotesByItsChecksAndItsWays(t *testing.T) {
 		web("a"): health.Fine, web("s"): health.Fine,
 		web("b"): {Percent: 100, Reason: "check tcp is down"}, web("c"): {Percent: 100, Reason: "no answer to ARP on eth0"},
 	}
-	if diff := cmp.Diff(want, found(cfg, checked, ways)); diff != "" {
+	if diff := cmp.Diff(want, found(cfg, checked, ways, nil)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

@@ -127,6 +127,7 @@ func backendEntry(svc *lb.Service, v *lb.VIP, b *lb.Backend, device func(string)
 	e := lbBackend{
 		Port:   b.Port,
 		Mss:    svc.MSS,
+		Syns:   synsOf(svc, b),
 		Method: uint8(svc.Forward),
 		Encap:  uint8(svc.Encap),
 	}
@@ -169,6 +170,18 @@ func outerProtocol(encap lb.Encap, inner4 bool) uint8 {
 		return ipip
 	}
 	return ipv6
+}
+
+// synsOf says what is special about SYNs for a backend.
+func synsOf(svc *lb.Service, b *lb.Backend) uint8 {
+	var care lbSynCare
+	if svc.MSS != 0 {
+		care |= lbSynCareSYNS_CLAMPED
+	}
+	if b.Watched {
+		care |= lbSynCareSYNS_COUNTED
+	}
+	return uint8(care)
 }
 
 // storeBackend changes a backend that packets may be on their way to: while it changes there is no

@@ -14,7 +14,8 @@ import (
 )
 
 // The NAT fixtures' world: a machine between two links, one VIP a family with a service for each way
-// of naming ports, each with one backend, and one with all ports.
+// of naming ports, each with one backend, and one with all ports. What becomes of the connections of
+// "web" is counted.
 const (
 	vipNAT    = 210
 	vipNATAll = 211
@@ -60,7 +61,9 @@ func natWorld(t *testing.T) *director {
 				b.Port = port
 				return b
 			}
-			add(lb.Service{Name: "web", Protocol: tcp}, portWeb, portWeb, at(0, backendNear, webPort))
+			watched := at(0, backendNear, webPort)
+			watched.Watched = true
+			add(lb.Service{Name: "web", Protocol: tcp}, portWeb, portWeb, watched)
 			add(lb.Service{Name: "dns", Protocol: udp}, portDNS, portDNS, at(0, backendNear, dnsPort))
 			add(lb.Service{Name: "far", Protocol: tcp}, portFar, portFar, at(1, backendFar, 0))
 			add(lb.Service{Name: "range", Protocol: tcp}, portFirst, portFirst+9, at(0, backendNear, 0))

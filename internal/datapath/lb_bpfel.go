@@ -13,6 +13,13 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type lbAttempts struct {
+	_        structs.HostLayout
+	Opened   uint64
+	Answered uint64
+	Refused  uint64
+}
+
 type lbBackend struct {
 	_         structs.HostLayout
 	AddrHi    uint64
@@ -27,7 +34,7 @@ type lbBackend struct {
 	Method    uint8
 	Encap     uint8
 	IsIpv4    uint8
-	Pad1      uint8
+	Syns      uint8
 	Mss       uint16
 	HeaderSum uint16
 	Change    uint16
@@ -204,6 +211,7 @@ const (
 	lbLimitsANSWERS          lbLimits = 1000
 	lbLimitsTUNNEL_HOPS      lbLimits = 64
 	lbLimitsREVERSE_ENTRIES  lbLimits = 65536
+	lbLimitsWATCHED_BACKENDS lbLimits = 65536
 )
 
 type lbMethod uint32
@@ -335,7 +343,8 @@ type lbReverse struct {
 	OwnMac       [6]uint8
 	HeaderChange uint16
 	Change       uint16
-	Pad          [6]uint8
+	Pad          [2]uint8
+	Watched      uint32
 }
 
 type lbReverseKey struct {
@@ -402,6 +411,13 @@ const (
 	lbSlotLayoutSLOT_NOBODY         lbSlotLayout = 4095
 )
 
+type lbSynCare uint32
+
+const (
+	lbSynCareSYNS_CLAMPED lbSynCare = 1
+	lbSynCareSYNS_COUNTED lbSynCare = 2
+)
+
 type lbTrace struct {
 	_        structs.HostLayout
 	SrcHi    uint64
@@ -459,6 +475,8 @@ type lbTranslation struct {
 	End      uint8
 	IsError  uint8
 	Pad      [2]uint8
+	Watched  uint32
+	Pad2     [4]uint8
 }
 
 type lbUdpFlow struct {
@@ -517,6 +535,7 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	lbMapAttempts     = "attempts"
 	lbMapBackends     = "backends"
 	lbMapChoices      = "choices"
 	lbMapCounters     = "counters"
@@ -600,6 +619,7 @@ type lbProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type lbMapSpecs struct {
+	Attempts     *ebpf.MapSpec `ebpf:"attempts"`
 	Backends     *ebpf.MapSpec `ebpf:"backends"`
 	Choices      *ebpf.MapSpec `ebpf:"choices"`
 	Counters     *ebpf.MapSpec `ebpf:"counters"`
@@ -651,6 +671,7 @@ func (o *lbObjects) Close() error {
 //
 // It can be passed to loadLbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type lbMaps struct {
+	Attempts     *ebpf.Map `ebpf:"attempts"`
 	Backends     *ebpf.Map `ebpf:"backends"`
 	Choices      *ebpf.Map `ebpf:"choices"`
 	Counters     *ebpf.Map `ebpf:"counters"`
@@ -673,6 +694,7 @@ type lbMaps struct {
 
 func (m *lbMaps) Close() error {
 	return _LbClose(
+		m.Attempts,
 		m.Backends,
 		m.Choices,
 		m.Counters,

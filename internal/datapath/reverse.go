@@ -22,7 +22,7 @@ type reverses map[lbReverseKey]lbReverse
 
 // reversesOf lays them out. A backend that is on its way from one service to another is that one's
 // which sends it new flows.
-func reversesOf(want *lb.State, scopes map[string]uint16, device func(string) (*net.Interface, error)) (reverses, error) {
+func reversesOf(want *lb.State, scopes map[string]uint16, regions []uint32, device func(string) (*net.Interface, error)) (reverses, error) {
 	all := make(reverses)
 	for _, chosen := range []bool{false, true} {
 		for i := range want.Services {
@@ -30,7 +30,7 @@ func reversesOf(want *lb.State, scopes map[string]uint16, device func(string) (*
 			if s.Forward != lb.ForwardNAT {
 				continue
 			}
-			if err := all.add(s, &want.VIPs[s.VIP], scopes, device, chosen); err != nil {
+			if err := all.add(s, &want.VIPs[s.VIP], scopes[ServiceScope(s, &want.VIPs[s.VIP])], regions[i], device, chosen); err != nil {
 				return nil, fmt.Errorf("service %s: %w", s.Name, err)
 			}
 		}
@@ -39,8 +39,8 @@ func reversesOf(want *lb.State, scopes map[string]uint16, device func(string) (*
 }
 
 // add adds the backends of a service that new flows go to, or the others.
-func (r reverses) add(s *lb.Service, v *lb.VIP, scopes map[string]uint16, device func(string) (*net.Interface, error), chosen bool) error {
-	value := lbReverse{Scope: scopes[ServiceScope(s, v)]}
+func (r reverses) add(s *lb.Service, v *lb.VIP, scope uint16, region uint32, device func(string) (*net.Interface, error), chosen bool) error {
+	value := lbReverse{Scope: scope}
 	value.VipHi, value.VipLo = flowhash.Halves(v.Addr)
 	for place := range s.Backends {
 		b := &s.Backends[place]
@@ -56,6 +56,10 @@ func (r reverses) add(s *lb.Service, v *lb.VIP, scopes map[string]uint16, device
 		dev, err := device(ifname)
 		if err != nil {
 			return fmt.Errorf("backend %s: %w", b.Name, err)
+		}
+		value.Watched = 0
+		if b.Watched {
+			value.Watched = watchNumber(region, place)
 		}
 		value.Ifindex, value.OwnMac = uint32(dev.Index), hardwareAddr(dev)
 		eachReverse(s, b, func(key lbReverseKey, port uint16) {

@@ -39,7 +39,7 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 	if err != nil {
 		return done, err
 	}
-	reverses, err := reversesOf(want, scopes, device)
+	reverses, err := reversesOf(want, scopes, regions, device)
 	if err != nil {
 		return done, err
 	}
@@ -59,6 +59,9 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		return done, err
 	}
 	done.buckets = s.writeTables(want, tables, nodes)
+	if err := s.writeWatches(want, regions); err != nil {
+		return done, err
+	}
 	// the way back is there before a packet goes to a backend
 	stale, err := s.writeReverses(reverses)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 // configuration says: those are the same everywhere, and this is not.
 type Vote struct {
 	Healthy bool   `json:",omitempty"`
+	Failing bool   `json:",omitempty"` // connections of clients to it fail: it is to get no new ones
 	Percent int    `json:",omitempty"` // of its weight, as its agents want: 0..lb.MaxWeight, 100 without any
 	Reason  string `json:",omitempty"` // why it is not healthy, or has another percentage; empty: nothing is special
 }
@@ -26,6 +27,16 @@ func (s Service) Vote() Vote {
 	return Vote{Healthy: v.Healthy, Percent: v.Weight, Reason: v.Reason}
 }
 
+// And is what two findings about one backend add up to.
+func (v Vote) And(other Vote) Vote {
+	sum := Vote{Healthy: v.Healthy && other.Healthy, Failing: v.Failing || other.Failing, Reason: v.Reason}
+	if sum.Reason == "" || v.Healthy && !other.Healthy {
+		sum.Reason = other.Reason
+	}
+	sum.Percent = other.Weight(v.Percent)
+	return sum
+}
+
 // Weight is what a vote leaves of a weight: at least 1, unless there is to be nothing.
 func (v Vote) Weight(weight int) int {
 	if v.Percent == 0 || weight == 0 {
@@ -35,18 +46,25 @@ func (v Vote) Weight(weight int) int {
 }
 
 // Agree is what directors with the same votes take a backend for, by name of the director: healthy
-// if at least that percentage of them found it so. Its percentage and reason are those of the first
-// by name who found the same. There is at least one vote.
+// if at least that percentage of them found it so, and failing if fewer found that it is not. Its
+// percentage and reason are those of the first by name who found the same. There is at least one vote.
 func Agree(votes map[string]Vote, percent int) Vote {
-	up := 0
+	up, working := 0, 0
 	for _, v := range votes {
 		if v.Healthy {
 			up++
 		}
+		if !v.Failing {
+			working++
+		}
 	}
-	agreed := Vote{Healthy: 100*up >= percent*len(votes)}
+	agreed := Vote{Healthy: 100*up >= percent*len(votes), Failing: 100*working < percent*len(votes)}
 	names := slices.Sorted(maps.Keys(votes))
-	first := slices.IndexFunc(names, func(name string) bool { return votes[name].Healthy == agreed.Healthy })
+	alike := func(name string) bool { return votes[name].Healthy == agreed.Healthy }
+	first := slices.IndexFunc(names, func(name string) bool { return alike(name) && votes[name].Failing == agreed.Failing })
+	if first < 0 {
+		first = slices.IndexFunc(names, alike)
+	}
 	agreed.Percent, agreed.Reason = votes[names[first]].Percent, votes[names[first]].Reason
 	if up == 0 || up == len(votes) {
 		return agreed

@@ -32,6 +32,8 @@ type Backend struct {
 	Addr netip.Addr // of the server; the outer destination of a tunnel
 	Port uint16     // ForwardNAT: where it listens; 0: at the packet's own port
 	Hop  *NextHop   // nil: the way there is not known, and nothing is sent
+	// Watched: what becomes of the connections that clients open to it is counted. Of ForwardNAT.
+	Watched bool
 }
 
 // A NextHop is the way to a backend, or to the gateway before it.

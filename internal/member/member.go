@@ -100,6 +100,9 @@ type Member struct {
 	votedAt      time.Time
 	ballotNumber uint64
 	ballots      map[string]ballot
+
+	attemptNumber uint64
+	attempts      map[string]attemptReport // by node
 }
 
 // New reads what is needed; nothing is sent before Run.
@@ -114,7 +117,10 @@ func New(opts Options) (*Member, error) {
 		// Above those of every process before.
 		ballotNumber: uint64(max(0, time.Now().UnixNano())),
 		ballots:      make(map[string]ballot),
-		own:          Facts{Version: opts.Version},
+		// the same
+		attemptNumber: uint64(max(0, time.Now().UnixNano())),
+		attempts:      make(map[string]attemptReport),
+		own:           Facts{Version: opts.Version},
 	}
 	notice := func() {
 		select {
@@ -335,6 +341,8 @@ func (m *Member) received(from string, message []byte) {
 			err = m.memory.told(from, payload)
 		case kindNoted:
 			err = m.memory.answered(from, payload)
+		case kindAttempts:
+			err = m.attempted(from, payload)
 		case kindKeys:
 			err = m.keys.received(from, payload)
 		default:

@@ -15,6 +15,7 @@ const (
 	kindEcho      = 5 // asks whether a peer hears us, or answers
 	kindVotes     = 6 // what a director found out about backends
 	kindNotes     = 7 // what a director remembers of flows
+	kindAttempts  = 8 // what a director counted of connections to backends
 	kindNoted     = 9 // the answer, and what a director wants to be told
 )
 
