@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
@@ -73,8 +74,12 @@ func configDiffCommand(a *app) *cobra.Command {
 		Use:   "diff FILE",
 		Short: "Show what a configuration file would change",
 		Long: `Compares a file with the configuration that lbd has in force, and changes nothing. A dash reads
-the standard input. Of services that forward it also says how much of what is new would go to
-another backend. Exit code 0 whether or not there are differences, 3 when the file is invalid.`,
+the standard input. It also says what the changes would do: whether a reload would take the file,
+and whether all nodes need it; how much of what is new would go to another backend; how many of the
+open flows would come to another node or backend and break. This node's connections are counted.
+Flows to backends are mostly known to nobody, and stay while slots move; when another hash finds
+them, their share is told. Exit code 0 whether or not there are differences, 3 when the file is
+invalid.`,
 		Example: `  lbctl config diff /etc/lb/lb.yaml.new
   lbctl config diff -o json /etc/lb/lb.yaml | jq '.changes | length'`,
 		Args: args(cobra.ExactArgs(1)),
@@ -96,12 +101,43 @@ another backend. Exit code 0 whether or not there are differences, 3 when the fi
 			}
 			return a.print(diff, func(s *screen) {
 				changesText(s, diff.Changes)
-				for _, m := range diff.Moves {
-					s.line("service %s: %.1f %% of new flows would go to another backend (%d slots of %d)", m.Service, 100*m.Share, m.Slots, lb.Slots)
-				}
+				forecastText(s, diff)
 			})
 		},
 	}
+}
+
+// forecastText says what the changes would do.
+func forecastText(s *screen, diff control.ConfigDiff) {
+	if diff.Refused != "" {
+		s.line("%s %s", s.paint(red, "a reload would refuse it:"), diff.Refused)
+	}
+	if diff.Alike {
+		s.line("%s must have this alike: reload them one right after the other", s.paint(yellow, "all nodes"))
+	}
+	for _, m := range diff.Moves {
+		s.line("service %s: %.1f %% of new flows would go to another backend (%d slots of %d)", m.Service, 100*m.Share, m.Slots, lb.Slots)
+	}
+	for _, m := range diff.Flows {
+		s.line("service %s: %s", m.Service, flowsText(m))
+	}
+}
+
+func flowsText(m control.FlowMoves) string {
+	var which []string
+	if m.Moved > 0 {
+		which = append(which, fmt.Sprintf("%d of %d open flows that this node knows would move and break", m.Moved, m.Known))
+	}
+	if m.Share > 0 {
+		which = append(which, fmt.Sprintf("%.1f %% of those that it does not know would move and break", 100*m.Share))
+	}
+	if m.Uncounted {
+		which = append(which, "what it does not know may break")
+	}
+	if which == nil {
+		return "no open flow would move: " + m.Why
+	}
+	return strings.Join(which, "; ") + ": " + m.Why
 }
 
 func configReloadCommand(a *app) *cobra.Command {

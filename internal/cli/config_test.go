@@ -80,7 +80,13 @@ func configDaemon(t *testing.T) (socket string) {
 			}
 			diff := control.ConfigDiff{Changes: config.Diff(inForce, next)}
 			if len(diff.Changes) > 0 {
+				diff.Alike, diff.Refused = true, "cluster.membership changed: restart lbd to use it"
 				diff.Moves = []control.SlotMoves{{Service: "web", Slots: 655, Share: 0.009994}}
+				diff.Flows = []control.FlowMoves{
+					{Service: "web", Why: "who is where is remembered while slots move"},
+					{Service: "dns", Known: 12, Moved: 3, Share: 0.75, Why: "another hash finds other slots"},
+					{Service: "old", Known: 2, Moved: 2, Uncounted: true, Why: "the file has no such service"},
+				}
 			}
 			return diff, nil
 		},

@@ -90,7 +90,7 @@ func TestEachRequestReachesItsFunction(t *testing.T) {
 			if string(candidate) != "cluster: other\n" {
 				return ConfigDiff{}, fmt.Errorf("the candidate is %q", candidate)
 			}
-			return ConfigDiff{changes, moves}, nil
+			return ConfigDiff{Changes: changes, Moves: moves}, nil
 		},
 		Reload: func(context.Context) (ReloadResult, error) { return ReloadResult{Generation: 7}, nil },
 	})
@@ -101,7 +101,7 @@ func TestEachRequestReachesItsFunction(t *testing.T) {
 		t.Errorf("config: %q, %v", text, err)
 	}
 	got, err := client.Diff(t.Context(), []byte("cluster: other\n"))
-	if diff := cmp.Diff(ConfigDiff{changes, moves}, got); diff != "" || err != nil {
+	if diff := cmp.Diff(ConfigDiff{Changes: changes, Moves: moves}, got); diff != "" || err != nil {
 		t.Errorf("diff: %v, -want +got:\n%s", err, diff)
 	}
 	result, err := client.Reload(t.Context())

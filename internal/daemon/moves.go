@@ -21,7 +21,13 @@ func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 		return diff, err
 	}
 	asked := p.within(context.Background(), func() { // its context does not end
-		diff = control.ConfigDiff{Changes: config.Diff(p.cfg, fresh), Moves: p.moves(fresh)}
+		diff = control.ConfigDiff{Changes: config.Diff(p.cfg, fresh), Alike: p.cfg.Fingerprint() != fresh.Fingerprint()}
+		if refused := p.changeable(fresh); refused != nil {
+			diff.Refused = refused.Error()
+			return
+		}
+		diff.Moves = p.moves(fresh)
+		diff.Flows, err = p.flows(fresh, diff.Moves)
 	})
 	return diff, errors.Join(asked, err)
 }
@@ -29,10 +35,7 @@ func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 // moves says of each service that forwards, before and after, how many slots would get another backend.
 // What is in transition for other reasons does not count.
 func (p *planner) moves(fresh *config.Config) []control.SlotMoves {
-	before := make(map[string]*config.Service)
-	for i := range p.cfg.Services {
-		before[p.cfg.Services[i].Name] = &p.cfg.Services[i]
-	}
+	before := servicesOf(p.cfg)
 	var all []control.SlotMoves
 	for i := range fresh.Services {
 		s := &fresh.Services[i]

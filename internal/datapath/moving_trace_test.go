@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/nettest"
 	"github.com/lbctl/lbctl/internal/packettest"
@@ -156,7 +157,7 @@ func TestATraceTellsWhichBackendASlotLedTo(t *testing.T) {
 			outer = v6
 		}
 		backend := worldBackends(outer, "eth0")[f.backend(test.port)]
-		slot := &datapath.TracedSlot{Slot: int(f.hash(f.client, portClient, test.port) >> 32 * lb.Slots >> 32), Marks: test.marks}
+		slot := &datapath.TracedSlot{Slot: flowhash.Slot(f.hash(f.client, portClient, test.port)), Marks: test.marks}
 		if test.method != "" {
 			slot.Backend = &datapath.TracedBackend{Address: backend.Addr, Method: test.method, Interface: "eth0", MAC: backend.Hop.MAC.String()}
 		}

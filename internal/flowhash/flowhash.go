@@ -76,3 +76,7 @@ func (k Keys) Sum(m Mask, src netip.Addr, srcPort, dstPort uint16) uint64 {
 
 // Bucket is the slot of an ownership table that a hash selects.
 func Bucket(hash uint64) int { return int(hash & (lb.Buckets - 1)) }
+
+// Slot is the slot of a lb.Choice that a hash selects: by its upper half, as the lower one selects the
+// bucket, whose flows would otherwise share a few slots.
+func Slot(hash uint64) int { return int((hash >> 32) * lb.Slots >> 32) }

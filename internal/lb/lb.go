@@ -141,6 +141,26 @@ func (r PortRange) String() string {
 	return fmt.Sprintf("%d-%d", r.First, r.Last)
 }
 
+// Takes says whether a service of some protocol and ports takes what comes to a port, and by how wide a
+// range: of several services of a VIP the one with the narrowest takes it, and ProtocolAny what is left.
+func Takes(of Protocol, ports []PortRange, protocol Protocol, port uint16) (width int, takes bool) {
+	const widest = 1 << 16
+	if of != protocol && of != ProtocolAny {
+		return widest, false
+	}
+	width = widest
+	for _, r := range ports {
+		if port < r.First || port > r.Last {
+			continue
+		}
+		takes = true
+		if of != ProtocolAny {
+			width = min(width, int(r.Last)-int(r.First))
+		}
+	}
+	return width, takes
+}
+
 // HashFields says which parts of a packet choose its bucket. The source address always takes part,
 // cut to a prefix: 32 and 128 are whole addresses, 24 is the affinity of a "class C".
 type HashFields struct {

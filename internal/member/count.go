@@ -138,17 +138,8 @@ func placeOf(places []Place, c sockets.Connection) *Place {
 	width := 1 << 17
 	for i := range places {
 		p := &places[i]
-		if p.VIP != c.Local.Addr() || p.Protocol != c.Protocol && p.Protocol != lb.ProtocolAny {
-			continue
-		}
-		for _, r := range p.Ports {
-			w := int(r.Last) - int(r.First)
-			if p.Protocol == lb.ProtocolAny {
-				w = 1 << 16
-			}
-			if r.First <= c.Local.Port() && c.Local.Port() <= r.Last && w < width {
-				best, width = p, w
-			}
+		if w, takes := lb.Takes(p.Protocol, p.Ports, c.Protocol, c.Local.Port()); takes && p.VIP == c.Local.Addr() && w < width {
+			best, width = p, w
 		}
 	}
 	return best

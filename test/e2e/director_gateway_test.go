@@ -99,10 +99,8 @@ func (c *cluster) callApp(t *testing.T) gatewayCall {
 // say wants to hear the same.
 func (g gatewayCall) say(t *testing.T, what string) {
 	t.Helper()
-	_, err := fmt.Fprintln(g.conn, what)
-	check(t, err)
-	if heard, err := g.lines.ReadString('\n'); err != nil || heard != what+"\n" {
-		t.Errorf("said %q, heard %q, %v", what, heard, err)
+	if err := g.ask(what); err != nil {
+		t.Error(err)
 	}
 }
 
