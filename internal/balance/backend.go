@@ -29,6 +29,7 @@ type Backend struct {
 	Reachable bool          // the way to it is known; else it is sent nothing
 	Healthy   bool          // as checks and agents say
 	Failing   bool          // connections to it fail: it gets no new flows while others can, and keeps the older
+	Tried     bool          // but those that its weight is for
 	Why       string        // it has another weight than configured or is not healthy; for people
 }
 

@@ -43,6 +43,8 @@ func weigh(rules Rules, backends []Backend, age func(i int) time.Duration) []sha
 		case s.state == StateFailing && (alone || heedless && b.Tier == TierMain):
 			s.weight = b.Weight * weightUnit
 			s.why = because(b.Why, "used all the same, as too few are up")
+		case s.state == StateFailing && b.Tried:
+			s.weight = b.Weight * weightUnit
 		case heedless && s.state == StateDown && b.Reachable && b.Tier == TierMain:
 			s.dead, s.weight = false, b.Weight*weightUnit
 			s.why = because(b.Why, fmt.Sprintf("used all the same, as fewer than %d are up", rules.MinBackends))

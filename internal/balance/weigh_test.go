@@ -40,6 +40,7 @@ func TestWhoGetsFlows(t *testing.T) {
 	sorry := with(func(b *Backend) { b.Tier = TierSorry })
 
 	failing := with(func(b *Backend) { b.Failing, b.Why = true, "passive: 5 fails in 10s" })
+	tried := with(func(b *Backend) { b.Failing, b.Tried, b.Weight, b.Why = true, true, 10, "tried again" })
 	failingBackup := with(func(b *Backend) { b.Failing, b.Tier = true, TierBackup })
 	sickToo := with(func(b *Backend) { b.Failing, b.Healthy, b.Why = true, false, "check http is down" })
 
@@ -79,6 +80,8 @@ func TestWhoGetsFlows(t *testing.T) {
 				{0, StateDisabled, "disabled by hand", true},
 			}},
 		{"not who fails, and it keeps its flows", 0, []Backend{up, failing}, []verdict{isUp, isFailing}},
+		{"a part for who is tried again", 0, []Backend{up, tried}, []verdict{isUp, {10, StateFailing, "tried again", false}}},
+		{"who is tried again is not up yet", 0, []Backend{failing, tried}, []verdict{isUsed, {10, StateFailing, "tried again; used all the same, as too few are up", false}}},
 		{"backups for who fails", 0, []Backend{failing, backup}, []verdict{isFailing, isUp}},
 		{"sorry for who fails", 0, []Backend{failing, sorry}, []verdict{isFailing, isUp}},
 		{"who fails besides the healthy, when these are too few", 2, []Backend{up, failing}, []verdict{isUp, isUsed}},

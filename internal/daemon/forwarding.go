@@ -250,7 +250,7 @@ func backendsOf(
 		backend := inputOf(s, b, ways[b.Address], admin, health.Verdict{
 			Weight: vote.Weight(decidedWeight(b, admin)), Healthy: vote.Healthy, Reason: vote.Reason,
 		})
-		backend.Failing = vote.Failing
+		backend.Failing, backend.Tried = vote.Failing, vote.Tried
 		all = append(all, backend)
 	}
 	return all

@@ -145,7 +145,7 @@ func (a *Attempts) Vote() Vote {
 	case attemptsFail:
 		v.Failing, v.Reason = true, a.why()
 	case attemptsTried:
-		v.Percent, v.Reason = triedPercent, a.why()+", tried again"
+		v.Failing, v.Tried, v.Percent, v.Reason = true, true, triedPercent, a.why()+", tried again"
 	}
 	return v
 }

@@ -70,7 +70,7 @@ func TestOnlyFailuresWithoutAnAnswerTakeABackendOut(t *testing.T) {
 
 func TestABackendThatFailsIsTriedAgain(t *testing.T) {
 	failing := Vote{Healthy: true, Failing: true, Percent: 100, Reason: "passive: 5 fails in 10s"}
-	tried := Vote{Healthy: true, Percent: triedPercent, Reason: "passive: 5 fails in 10s, tried again"}
+	tried := Vote{Healthy: true, Failing: true, Tried: true, Percent: triedPercent, Reason: "passive: 5 fails in 10s, tried again"}
 	r := newAttemptsRun(5)
 	expect := func(when string, want Vote, back time.Duration) {
 		t.Helper()
@@ -137,6 +137,9 @@ func TestABackendFailsWhenEnoughDirectorsSaySo(t *testing.T) {
 		{"half of them", map[string]Vote{"n1": failing, "n2": Fine}, 50, Fine},
 		{"more than half", map[string]Vote{"n1": Fine, "n2": failing, "n3": failing}, 50, failing},
 		{"half, where all must find it well", map[string]Vote{"n1": Fine, "n2": failing}, 100, failing},
+		{"half of them try it again", map[string]Vote{"n2": failing, "n1": {Healthy: true, Failing: true, Tried: true, Percent: 10}}, 50,
+			Vote{Healthy: true, Failing: true, Tried: true, Percent: 10}},
+		{"the other half does", map[string]Vote{"n1": failing, "n2": {Healthy: true, Failing: true, Tried: true, Percent: 10}}, 50, failing},
 		{"whatever checks say", map[string]Vote{"n1": failing.And(down), "n2": failing}, 50, Vote{
 			Healthy: true, Failing: true, Percent: 100, Reason: "1 of 2 directors find it unhealthy; n1: check tcp is down",
 		}},
@@ -149,7 +152,7 @@ func TestABackendFailsWhenEnoughDirectorsSaySo(t *testing.T) {
 
 func TestTwoFindingsAddUp(t *testing.T) {
 	half := Vote{Healthy: true, Percent: 50, Reason: "agent a wants 50 % of the weight"}
-	tenth := Vote{Healthy: true, Percent: 10, Reason: "passive: tried again"}
+	tenth := Vote{Healthy: true, Failing: true, Tried: true, Percent: 10, Reason: "passive: tried again"}
 	down := Vote{Percent: 100, Reason: "check tcp is down"}
 	failing := Vote{Healthy: true, Failing: true, Percent: 100, Reason: "passive: 5 fails in 10s"}
 	for _, c := range []struct {
@@ -158,7 +161,7 @@ func TestTwoFindingsAddUp(t *testing.T) {
 		want Vote
 	}{
 		{"nothing is special", Fine, Fine, Fine},
-		{"parts of a weight", half, tenth, Vote{Healthy: true, Percent: 5, Reason: half.Reason}},
+		{"parts of a weight", half, tenth, Vote{Healthy: true, Failing: true, Tried: true, Percent: 5, Reason: half.Reason}},
 		{"a check says more", down, failing, Vote{Failing: true, Percent: 100, Reason: down.Reason}},
 		{"in whichever order", failing, down, Vote{Failing: true, Percent: 100, Reason: down.Reason}},
 		{"attempts alone", Fine, failing, failing},

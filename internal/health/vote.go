@@ -13,6 +13,7 @@ import (
 type Vote struct {
 	Healthy bool   `json:",omitempty"`
 	Failing bool   `json:",omitempty"` // connections of clients to it fail: it is to get no new ones
+	Tried   bool   `json:",omitempty"` // but a part of them, to see whether they still do
 	Percent int    `json:",omitempty"` // of its weight, as its agents want: 0..lb.MaxWeight, 100 without any
 	Reason  string `json:",omitempty"` // why it is not healthy, or has another percentage; empty: nothing is special
 }
@@ -29,7 +30,7 @@ func (s Service) Vote() Vote {
 
 // And is what two findings about one backend add up to.
 func (v Vote) And(other Vote) Vote {
-	sum := Vote{Healthy: v.Healthy && other.Healthy, Failing: v.Failing || other.Failing, Reason: v.Reason}
+	sum := Vote{Healthy: v.Healthy && other.Healthy, Failing: v.Failing || other.Failing, Tried: v.Tried || other.Tried, Reason: v.Reason}
 	if sum.Reason == "" || v.Healthy && !other.Healthy {
 		sum.Reason = other.Reason
 	}
@@ -66,6 +67,7 @@ func Agree(votes map[string]Vote, percent int) Vote {
 		first = slices.IndexFunc(names, alike)
 	}
 	agreed.Percent, agreed.Reason = votes[names[first]].Percent, votes[names[first]].Reason
+	agreed.Tried = agreed.Failing && votes[names[first]].Tried
 	if up == 0 || up == len(votes) {
 		return agreed
 	}
