@@ -126,6 +126,17 @@ func (s *Service) settle(applied bool, passed time.Duration) {
 			m.changed += passed
 		}
 	}
+	for i := range s.places {
+		p := &s.places[i]
+		p.unheard = p.unheard && !applied
+		if !p.fresh {
+			continue
+		}
+		p.fresh = !applied
+		if !applied && s.keeps(ruleApplied) {
+			p.left += passed
+		}
+	}
 }
 
 func (s *Service) dead(backend int16) bool {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"math"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -24,6 +25,8 @@ type place struct {
 	since    time.Duration // when it came up last
 	inUse    bool          // among the backends, or named by a slot
 	left     time.Duration // when that ended
+	fresh    bool          // the datapath may not do so yet
+	unheard  bool          // it died, and the datapath may still remember flows of its
 }
 
 // grownUp is when those came up that were there before the service.
@@ -74,7 +77,7 @@ func (s *Service) adopt(id identity) (seat int, known bool) {
 
 // share gives every place what it gets.
 func (s *Service) share(backends []Backend, seats []int) {
-	shares := weigh(s.rules, backends, func(i int) time.Duration {
+	shares := weigh(s.rules, s.heard(backends, seats), func(i int) time.Duration {
 		if seats[i] < 0 || s.places[seats[i]].share.out() {
 			return 0
 		}
@@ -93,8 +96,25 @@ func (s *Service) share(backends []Backend, seats []int) {
 		if p.share.out() && !shares[i].out() {
 			p.since = s.now
 		}
+		p.unheard = p.unheard || !p.share.dead && shares[i].dead
 		p.share = shares[i]
 	}
+}
+
+// heard are the backends without those that came back before the datapath heard that they died: what it
+// remembers of their flows is forgotten first.
+func (s *Service) heard(backends []Backend, seats []int) []Backend {
+	list := backends
+	for i, seat := range seats {
+		if seat < 0 || !s.places[seat].unheard || !s.keeps(ruleHeard) {
+			continue
+		}
+		if &list[0] == &backends[0] {
+			list = slices.Clone(backends)
+		}
+		list[i].Reachable = false
+	}
+	return list
 }
 
 // count counts slots by their backends, if these are other ones than before.
@@ -147,7 +167,7 @@ func (s *Service) release(shown []Place, seen *Seen) {
 		case p.inUse || !p.addr.IsValid():
 			continue
 		case wasInUse:
-			p.left = s.now
+			p.left, p.fresh = s.now, true
 		}
 		free := s.lookedSince(p.left, seen) && (i >= len(seen.Flows) || seen.Flows[i] == 0)
 		if free || !s.keeps(rulePlaces) {

@@ -16,6 +16,7 @@ const (
 	ruleSeenTwice        // until who was seen once was seen again
 	ruleSeen             // and the datapath remembers nobody
 	ruleApplied          // no time passes for what the datapath does not do yet
+	ruleHeard            // nobody comes back before the datapath has heard that it died
 	rulePlaces           // places stay while a slot or flow names them
 	ruleRestored         // who comes after a restart goes on where the datapath is
 	ruleCount
