@@ -59,7 +59,7 @@ func (f *faulty) heal(t testing.TB) time.Duration {
 	t.Helper()
 	start := time.Now()
 	nettest.SetFaults(t, f.sw)
-	nettest.Eventually(t, damped+agreeWithin, func() error {
+	nettest.Eventually(t, agreeWithin, func() error {
 		statuses, err := askAll(f.nodes, (*node).status)
 		if err != nil {
 			return err
