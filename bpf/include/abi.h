@@ -25,6 +25,8 @@ enum limits {
 	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
 	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
 	WATCHED_BACKENDS = 65536, /* whose connections are counted, all services together */
+	ORDER_PLACES = 32768, /* at most, of the order in which backends get new flows */
+	ORDER_WORDS = 8193, /* that it fills: its length, then four places to a word */
 };
 
 /*
@@ -75,6 +77,7 @@ enum reason {
 	REASON_EXPIRED, /* its TTL or hop limit ends here */
 	REASON_TOO_BIG, /* for the tunnel */
 	REASON_NOT_TRANSLATED, /* NAT: a header is cut off before its checksum */
+	REASON_FULL, /* a new flow, and all backends have as many connections as they may */
 	/* XDP_TX */
 	REASON_ARP_ANSWERED,
 	REASON_ND_ANSWERED,
@@ -180,7 +183,14 @@ enum slot_flags {
 	SLOT_MOVING = 1, /* segments of unknown flows go to the previous backend */
 	SLOT_EXCEPTIONS = 2, /* some flows are known to be elsewhere */
 	SLOT_NOTING = 4, /* flows are noted: it is about to move */
+	SLOT_SCHEDULED = 16, /* of a service that remembers its flows: all of its slots, always */
 };
+
+/* Who chooses the backend of a new flow; numbered as in internal/lb. */
+enum scheduler { SCHEDULER_MAGLEV, SCHEDULER_ROUND_ROBIN, SCHEDULER_LEAST_CONN, SCHEDULER_RANDOM };
+
+/* What becomes of a new flow whose backend is full. */
+enum overflow { OVERFLOW_NEXT, OVERFLOW_DROP };
 
 /*
  * A VIP's slot: open addressing by address. Addresses are 128-bit numbers in host
@@ -214,11 +224,16 @@ struct service {
 	__u32 table;
 	__u16 scope; /* of its counters */
 	__u8 forward; /* enum method */
-	__u8 pad1;
+	__u8 scheduler; /* enum scheduler */
 	__u32 region; /* of the choices and the backends, when it forwards */
 	__u32 tcp_idle; /* seconds for which a connection may be silent and is still kept */
 	__u32 udp_idle; /* the same of a flow of anything else */
-	__u8 pad2[12];
+	/* Where slots are SLOT_SCHEDULED: */
+	__u32 pool; /* region of the order and the loads, which all VIPs of a service share */
+	__u32 affinity; /* seconds for which a client keeps its backend; 0: it doesn't */
+	__u16 sorry; /* the place that gets what the others have no room for, or SLOT_NOBODY */
+	__u8 overflow; /* enum overflow */
+	__u8 pad;
 };
 
 /* A real server, at region * BACKENDS + its place. */
@@ -242,6 +257,20 @@ struct backend {
 	__u16 header_sum;
 	__u16 change; /* FORWARD_NAT: of the transport's checksum */
 	__u8 pad2[2];
+};
+
+/* What a backend has to do, as far as its director knows; a look of lbd corrects the counts. */
+struct load {
+	__u64 open; /* of two segments or more, and not closed */
+	__u64 opening; /* of one; below 0 when more were seen again than were counted */
+	__u32 maxconn; /* 0: as many as come */
+	__u32 weight; /* 0: it gets no new flows */
+};
+
+/* Of one service, for its new flows. */
+struct rota {
+	__u64 next; /* in its order */
+	__u64 crowded; /* CLOCK_MONOTONIC_COARSE when a flow last found no room in `exceptions` */
 };
 
 /*
@@ -424,13 +453,52 @@ struct noted_flow {
 	__u8 pad[7];
 };
 
+/* The protocol of a note about a client and not one flow of it: ports are 0. */
+enum noted_protocol { NOTED_CLIENT = 255 };
+
+enum noted_flags { NOTED_CLOSING = 1 /* the client sent FIN or RST */ };
+
 /* Where it is. */
 struct noted {
 	__u64 seen_ns; /* by this director; CLOCK_MONOTONIC_COARSE, as the next */
 	__u64 heard_ns; /* by another one, as it told us; written by lbd */
 	__u32 slot;
 	__u16 place; /* of its backend; SLOT_NOBODY in news of one that is forgotten */
-	__u16 pad;
+	__u16 flags; /* enum noted_flags */
+};
+
+/* A search for a place with room: how far it is, and the best so far. */
+struct search {
+	__u64 best_count; /* connections */
+	__u32 best_weight;
+	__u32 length; /* of the order */
+	__u32 first; /* index */
+	__u32 looks; /* so many are compared; more only while none has room */
+	__u32 tried;
+	__u16 best; /* place */
+	__u8 best_room; /* enum room */
+	__u8 full; /* one was */
+};
+
+/* What is asked about a packet of a slot in transition, or of a service that schedules. */
+struct asked {
+	struct noted_flow flow;
+	__u32 slot;
+	__u32 slot_word;
+	__u32 idle; /* seconds for which the flow may be silent */
+	__u8 opens; /* it is a SYN */
+	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
+	__u8 closes; /* it is a FIN or RST */
+	/* the rest is of services that schedule, as in struct service */
+	__u8 scheduler;
+	__u64 client_hi; /* the part of the source that affinity goes by */
+	__u64 client_lo;
+	__u32 pool;
+	__u32 affinity;
+	__u16 sorry;
+	__u8 overflow;
+	__u8 pad[5];
+	struct search search;
 };
 
 /*

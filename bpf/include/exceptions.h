@@ -29,16 +29,17 @@ ALWAYS_INLINE __u64 glimpse_age(__u64 glimpse, __u64 now)
 	return (now / NS_PER_S - glimpse) & GLIMPSE_SECONDS;
 }
 
-/* What is asked about a packet of a slot in transition. */
-struct asked {
-	struct noted_flow flow;
-	__u32 slot;
-	__u32 slot_word;
-	__u32 idle; /* seconds for which the flow may be silent */
-	__u8 opens; /* it is a SYN */
-	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
-	__u8 pad[2];
-};
+/* Where the glimpse of a flow is, and its tag. */
+ALWAYS_INLINE __u64 *find_glimpse(const struct noted_flow *flow, __u64 *tag)
+{
+	__u64 hash = flow_hash(read_word(), flow->src_hi, flow->src_lo,
+			       (__u32)flow->src_port << 16 | flow->dst_port) ^
+		     ((__u64)flow->region << 8 | flow->protocol) * 0x9e3779b97f4a7c15ULL;
+	__u32 index = hash & (GLIMPSES - 1);
+
+	*tag = hash & GLIMPSE_TAG;
+	return bpf_map_lookup_elem(&glimpses, &index);
+}
 
 /* A place is of use if there is a way to it. */
 ALWAYS_INLINE int is_usable(__u32 region, __u32 place)
@@ -75,6 +76,15 @@ ALWAYS_INLINE int note_flow(const struct noted_flow *flow, const struct noted *n
 	return 1;
 }
 
+/* Forgets where a flow was: its ports are used again. */
+ALWAYS_INLINE void forget_flow(const struct noted_flow *flow, __u32 slot)
+{
+	struct noted gone = {.slot = slot, .place = SLOT_NOBODY};
+
+	if (!bpf_map_delete_elem(&exceptions, flow))
+		tell_noted(flow, &gone);
+}
+
 /*
  * The place of a packet's backend, where its slot is in transition. A function of its own, which
  * the verifier checks once.
@@ -84,8 +94,8 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	struct noted_flow key;
 	struct noted *noted;
 	struct noted fresh = {};
-	__u64 now, hash, tag, *glimpse, seen;
-	__u32 index, flags, place, previous;
+	__u64 now, tag, *glimpse, seen;
+	__u32 flags, place, previous;
 	int is_tcp;
 
 	if (!asked)
@@ -96,12 +106,7 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	previous = asked->slot_word >> SLOT_PREVIOUS_SHIFT & SLOT_NOBODY;
 	is_tcp = key.protocol == PROTO_TCP;
 	now = bpf_ktime_get_coarse_ns();
-	hash = flow_hash(read_word(), key.src_hi, key.src_lo,
-			 (__u32)key.src_port << 16 | key.dst_port) ^
-	       ((__u64)key.region << 8 | key.protocol) * 0x9e3779b97f4a7c15ULL;
-	index = hash & (GLIMPSES - 1);
-	tag = hash & GLIMPSE_TAG;
-	glimpse = bpf_map_lookup_elem(&glimpses, &index);
+	glimpse = find_glimpse(&key, &tag);
 	if (!glimpse)
 		return place;
 	seen = *(volatile __u64 *)glimpse;
@@ -109,11 +114,7 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	if (asked->opens) {
 		if (tracing)
 			return place;
-		if (!bpf_map_delete_elem(&exceptions, &key)) {
-			fresh.slot = asked->slot;
-			fresh.place = SLOT_NOBODY;
-			tell_noted(&key, &fresh);
-		}
+		forget_flow(&key, asked->slot);
 		if (flags & SLOT_MOVING && place != SLOT_NOBODY)
 			*(volatile __u64 *)glimpse = glimpse_of(tag, GLIMPSE_SYN, place, now);
 		else if ((seen & GLIMPSE_TAG) == tag)

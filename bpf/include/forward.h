@@ -12,6 +12,7 @@
 #include "encap.h"
 #include "nat.h"
 #include "exceptions.h"
+#include "schedule.h"
 
 /* Not decided by who was asked: the long way knows. */
 #define UNCOMMON REASON_COUNT
@@ -37,6 +38,42 @@ ALWAYS_INLINE int is_ours(__u64 word)
 	return verb_of(word) == VERB_ACCEPT || verb_of(word) == VERB_DELEGATE;
 }
 
+/* The place of a packet, where its slot does not tell alone. */
+ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const struct flow *flow,
+			     const struct service *service, __u32 slot, __u32 choice)
+{
+	__u32 first = 0;
+	struct asked *asked = bpf_map_lookup_elem(&questions, &first);
+	int is_segment = flow->protocol == PROTO_TCP && question == ASK_SERVICE;
+
+	if (!asked)
+		return SLOT_NOBODY;
+	asked->flow = (struct noted_flow){
+		.src_hi = flow->src_hi,
+		.src_lo = flow->src_lo,
+		.region = service->region,
+		.src_port = flow->src_port,
+		.dst_port = flow->dst_port,
+		.protocol = flow->protocol,
+	};
+	asked->slot = slot;
+	asked->slot_word = choice;
+	asked->idle = flow->protocol == PROTO_TCP ? service->tcp_idle : service->udp_idle;
+	asked->opens = is_segment && opens(ctx, flow->l4);
+	asked->closes = is_segment && closes(ctx, flow->l4);
+	asked->quoted = question != ASK_SERVICE;
+	if (!(choice >> SLOT_FLAGS_SHIFT & SLOT_SCHEDULED))
+		return place_in_transition(asked);
+	asked->scheduler = service->scheduler;
+	asked->client_hi = flow->src_hi & service->source_mask_hi;
+	asked->client_lo = flow->src_lo & service->source_mask_lo;
+	asked->pool = service->pool;
+	asked->affinity = service->affinity;
+	asked->sorry = service->sorry;
+	asked->overflow = service->overflow;
+	return scheduled_place(asked);
+}
+
 /* The outcome for a packet of a flow that a service forwards. */
 ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct flow *flow,
 			   const struct service *service, __u64 word)
@@ -55,25 +92,10 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	choice = slot_word(service->region, slot);
 	place = choice & SLOT_NOBODY;
 	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT)) {
-		struct asked asked = {
-			.flow =
-				{
-					.src_hi = flow->src_hi,
-					.src_lo = flow->src_lo,
-					.region = service->region,
-					.src_port = flow->src_port,
-					.dst_port = flow->dst_port,
-					.protocol = flow->protocol,
-				},
-			.slot = slot,
-			.slot_word = choice,
-			.idle = flow->protocol == PROTO_TCP ? service->tcp_idle : service->udp_idle,
-			.opens = flow->protocol == PROTO_TCP && question == ASK_SERVICE &&
-				 opens(ctx, flow->l4),
-			.quoted = question != ASK_SERVICE,
-		};
-
-		place = place_in_transition(&asked) & SLOT_NOBODY;
+		place = ask_flow(ctx, question, flow, service, slot, choice);
+		if (place == PLACE_FULL)
+			return REASON_FULL;
+		place &= SLOT_NOBODY;
 	}
 	number = service->region * BACKENDS + place;
 	if (tracing) {

@@ -25,6 +25,10 @@ const struct {
 	enum syn_care syn_care;
 	enum slot_layout slot_layout;
 	enum slot_flags slot_flags;
+	enum scheduler scheduler;
+	enum overflow overflow;
+	enum noted_protocol noted_protocol;
+	enum noted_flags noted_flags;
 	enum reverse_kinds reverse_kinds;
 	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
@@ -93,6 +97,14 @@ struct {
 	__uint(max_entries, 1);
 } sendings SEC(".maps");
 
+/* What is asked about a flow of a slot in transition, or that is scheduled: for the same reason. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct asked);
+	__uint(max_entries, 1);
+} questions SEC(".maps");
+
 /* Whose the replies of backends are: written by lbd, as many as are in use. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -155,6 +167,32 @@ struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 20);
 } news SEC(".maps");
+/*
+ * Of services that schedule: the places of backends in the order in which they get new flows,
+ * region r's from word r * ORDER_WORDS on; the connections of each; and whose turn it is.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, __u64);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} orders SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct load);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} loads SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct rota);
+	__uint(max_entries, 1);
+} turns SEC(".maps");
 
 /* A timer lives in a map, and for as long as the map is pinned. */
 struct lease_clock {

@@ -17,7 +17,9 @@ func backendsCommand(a *app) *cobra.Command {
 		Short: "List the real servers behind services that forward, drain them, weigh them",
 		Long: `Lists the backends of all services that forward, or of one: whether they get new flows, and if
 not, why; which part of a service's slots they have (SHARE), and of which slots they keep only the
-older flows (LEAVING) and how many of those are remembered one by one (FLOWS); the way there.
+older flows (LEAVING) and how many of those are remembered one by one (FLOWS); how many connections
+it has, and may have (CONNS), where a scheduler, affinity or maxconn has them counted; the way
+there.
 
 STATE is up, starting (its weight still grows), standby (a backup that is not needed), draining (no
 new flows, but older ones are left), drained, failing (clients' connections to it fail: the same),
@@ -39,7 +41,7 @@ are left). WEIGHT is "20 of 100" while a backend has less than its own.`,
 		},
 	}
 	cmd.AddCommand(backendsDrainCommand(a), backendsUndrainCommand(a), backendsDisableCommand(a),
-		backendsEnableCommand(a), backendsWeightCommand(a))
+		backendsEnableCommand(a), backendsWeightCommand(a), backendsMaxConnCommand(a))
 	return cmd
 }
 
@@ -56,15 +58,26 @@ func backendsOf(status *control.Status, service string) ([]control.Backend, erro
 }
 
 func backendsTable(s *screen, backends []control.Backend) {
-	header := []string{"SERVICE", "BACKEND", "ADDRESS", "STATE", " WEIGHT", " SHARE", " LEAVING", " FLOWS", "NEXT HOP", "WHY"}
+	header := []string{"SERVICE", "BACKEND", "ADDRESS", "STATE", " WEIGHT", " SHARE", " LEAVING", " FLOWS", " CONNS", "NEXT HOP", "WHY"}
 	s.table(header, rows(backends, func(b control.Backend) []string {
 		weight := fmt.Sprint(b.Weight)
 		if b.Effective < b.Weight {
 			weight = fmt.Sprintf("%d of %d", b.Effective, b.Weight)
 		}
 		return []string{b.Service, b.Name, backendAddress(b), b.State, weight,
-			percent(b.Share), percent(b.Leaving), fmt.Sprint(b.Flows), hopText(b.Hop), b.Why}
+			percent(b.Share), percent(b.Leaving), fmt.Sprint(b.Flows), connections(b), hopText(b.Hop), b.Why}
 	}))
+}
+
+// connections is "12 of 100", or "-" where nobody counts them.
+func connections(b control.Backend) string {
+	switch {
+	case b.Connections == nil:
+		return "-"
+	case b.MaxConn == 0:
+		return fmt.Sprint(*b.Connections)
+	}
+	return fmt.Sprintf("%d of %d", *b.Connections, b.MaxConn)
 }
 
 func backendAddress(b control.Backend) string {
@@ -228,7 +241,7 @@ across restarts. "config" as the weight goes back to the configuration's. No flo
   lbctl backends weight web/b2 config`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			weight, err := parseWeight(args[1])
+			weight, err := numberOrConfig("weight", args[1])
 			if err != nil {
 				return err
 			}
@@ -240,4 +253,28 @@ across restarts. "config" as the weight goes back to the configuration's. No flo
 	}
 	cmd.Flags().BoolVar(&force, "force", false, "weigh the last backend 0, too")
 	return cmd
+}
+
+func backendsMaxConnCommand(a *app) *cobra.Command {
+	return &cobra.Command{
+		Use:   "maxconn SERVICE/BACKEND CONNECTIONS",
+		Short: "Set how many connections a backend may have by hand",
+		Long: `Sets how many connections a backend may have at the same time, all directors together, instead of
+the number in the configuration, on all directors and across restarts. 0 is any number; "config"
+goes back to the configuration's. What comes while it has as many goes where the service's overflow
+says. No flow is broken.`,
+		Example: `  lbctl backends maxconn web/b2 500
+  lbctl backends maxconn web/b2 config`,
+		Args: args(cobra.ExactArgs(2)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			most, err := numberOrConfig("maxconn", args[1])
+			if err != nil {
+				return err
+			}
+			_, err = a.adminBackend(cmd.Context(), args[0], func(r *control.BackendRequest) {
+				r.MaxConn, r.ResetMaxConn = most, most == nil
+			})
+			return err
+		},
+	}
 }

@@ -14,16 +14,16 @@ import (
 // directing is the status of a node with backends in each state.
 func directing() control.Status {
 	s := status()
-	s.Services[0].Forward = "dr"
+	s.Services[0].Forward, s.Services[0].Scheduler, s.Services[0].Affinity = "dr", "least-conn", 600
 	hop := func(last string) *control.Hop {
 		return &control.Hop{Interface: "eth0", MAC: "02:00:00:00:00:" + last, Source: netip.MustParseAddr("192.0.2.1"), MTU: 1500}
 	}
 	address := func(text string) netip.Addr { return netip.MustParseAddr(text) }
 	s.Backends = []control.Backend{
-		{Service: "web", Name: "b1", Address: address("192.0.2.101"), State: "up", Weight: 100, Effective: 100, Share: 0.625, Hop: hop("a1")},
+		{Service: "web", Name: "b1", Address: address("192.0.2.101"), State: "up", Weight: 100, Effective: 100, Share: 0.625, Hop: hop("a1"), Connections: new(12), MaxConn: 100},
 		{Service: "web", Name: "b2", Address: address("192.0.2.102"), State: "draining", Why: "by hand", Weight: 100, Leaving: 0.25, Flows: 12, Hop: hop("a2")},
 		{Service: "web", Name: "b3", Address: address("192.0.2.103"), State: "down", Why: "check http: connection refused", Weight: 100, Hop: hop("a3")},
-		{Service: "web", Name: "b4", Address: address("2001:db8:1::104"), State: "up", Weight: 100, Effective: 60, Share: 0.375, Hop: hop("a4")},
+		{Service: "web", Name: "b4", Address: address("2001:db8:1::104"), State: "up", Weight: 100, Effective: 60, Share: 0.375, Hop: hop("a4"), Connections: new(7)},
 		{Service: "web", Name: "b5", Address: address("203.0.113.5"), State: "standby", Weight: 100, Hop: hop("ff")},
 		{Service: "mail", Name: "m1", Address: address("192.0.2.105"), Port: 2525, State: "disabled", Why: "by hand", Weight: 1},
 		{Service: "mail", Name: "m2", Address: address("2001:db8:1::106"), Port: 25, State: "down", Why: "no neighbour", Weight: 1},
@@ -69,6 +69,7 @@ func TestDecisionsAboutBackendsReachLbd(t *testing.T) {
 	for _, line := range []string{
 		"drain web/b1", "drain web/b1 --force --detach", "undrain web/b1", "disable web/b2", "disable web/b2 --force", "enable web/b2",
 		"weight web/b1 0 --force", "weight web/b1 50", "weight web/b1 config",
+		"maxconn web/b1 0", "maxconn web/b1 500", "maxconn web/b1 config",
 	} {
 		got := lbctl(t, nil, append(strings.Fields("backends "+line), "--socket", socket)...)
 		if got != (run{}) {
@@ -80,6 +81,7 @@ func TestDecisionsAboutBackendsReachLbd(t *testing.T) {
 	}
 	want := []control.BackendRequest{
 		about("b1"), about("b1"), about("b1"), about("b2"), about("b2"), about("b2"), about("b1"), about("b1"), about("b1"),
+		about("b1"), about("b1"), about("b1"),
 	}
 	want[0].Drain = new(true)
 	want[1].Drain, want[1].Force = new(true), true
@@ -90,6 +92,9 @@ func TestDecisionsAboutBackendsReachLbd(t *testing.T) {
 	want[6].Weight, want[6].Force = new(0), true
 	want[7].Weight = new(50)
 	want[8].ResetWeight = true
+	want[9].MaxConn = new(0)
+	want[10].MaxConn = new(500)
+	want[11].ResetMaxConn = true
 	if diff := cmp.Diff(want, requests); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
@@ -115,6 +120,8 @@ func TestDecisionsAboutBackendsThatMakeNoSenseAreRefused(t *testing.T) {
 		{"disable web/b1/x", exitUsage, `backend "web/b1/x": want SERVICE/BACKEND`},
 		{"weight web/b1 many", exitUsage, `weight "many": want a number or "config"`},
 		{"weight web/b1 257", exitFailed, "weight: 257 is not in 0..256"},
+		{"maxconn web/b1 none", exitUsage, `maxconn "none": want a number or "config"`},
+		{"maxconn web/b1 10000001", exitFailed, "maxconn: 10000001 is not in 0..10000000"},
 		{"weight web/b1", exitUsage, "accepts 2 arg(s), received 1; usage: lbctl backends weight SERVICE/BACKEND WEIGHT"},
 		{"drain web/b1", exitLast, "no other backend takes new flows: taking the last one out needs --force"},
 		{"disable web/b1", exitLast, "no other backend takes new flows"},

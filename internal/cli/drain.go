@@ -79,7 +79,7 @@ restarts. "config" as the weight goes back to the configuration's. No connection
   lbctl nodes weight n2 config`,
 		Args: args(cobra.ExactArgs(2)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			weight, err := parseWeight(args[1])
+			weight, err := numberOrConfig("weight", args[1])
 			if err != nil {
 				return err
 			}
@@ -93,16 +93,16 @@ restarts. "config" as the weight goes back to the configuration's. No connection
 	}
 }
 
-// parseWeight reads a weight, nil for "config": that of the configuration.
-func parseWeight(text string) (*int, error) {
+// numberOrConfig reads the number of what is set by hand, nil for "config": that of the configuration.
+func numberOrConfig(what, text string) (*int, error) {
 	if text == "config" {
 		return nil, nil
 	}
-	weight, err := strconv.Atoi(text)
+	number, err := strconv.Atoi(text)
 	if err != nil {
-		return nil, usageError{fmt.Errorf("weight %q: want a number or \"config\"", text)}
+		return nil, usageError{fmt.Errorf("%s %q: want a number or \"config\"", what, text)}
 	}
-	return &weight, nil
+	return &number, nil
 }
 
 func removeCommand(a *app) *cobra.Command {

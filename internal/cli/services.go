@@ -12,9 +12,10 @@ func servicesCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "services",
 		Short: "List the services, who shares them, and their traffic",
-		Long: `Lists the services of all VIPs: what a flow is hashed by, which part of the flows each node
-owns, and how many packets this node has accepted, or ignored because they are another node's.
-The counts begin when the maps were made, and survive restarts of lbd.`,
+		Long: `Lists the services of all VIPs: what a flow is hashed by, who chooses its backend and for how
+long a client keeps it, which part of the flows each node owns, and how many packets this node has
+accepted, or ignored because they are another node's. The counts begin when the maps were made, and
+survive restarts of lbd.`,
 		Example: `  lbctl services
   lbctl services -o yaml`,
 		Args: args(noArgs),
@@ -29,13 +30,24 @@ The counts begin when the maps were made, and survive restarts of lbd.`,
 }
 
 func servicesTable(s *screen, services []control.Service) {
-	header := []string{"SERVICE", "VIP", "PROTOCOL", "PORTS", "HASH", "FORWARD", "SHARES",
+	header := []string{"SERVICE", "VIP", "PROTOCOL", "PORTS", "HASH", "FORWARD", "SCHEDULER", "SHARES",
 		" ACCEPTED", " BYTES", " IGNORED", " BYTES"}
 	s.table(header, rows(services, func(v control.Service) []string {
-		return []string{v.Name, v.VIP.String(), v.Protocol, strings.Join(v.Ports, ","), v.Hash, v.Forward,
+		return []string{v.Name, v.VIP.String(), v.Protocol, strings.Join(v.Ports, ","), v.Hash, v.Forward, schedulerText(v),
 			shares(v.Shares), fmt.Sprint(v.Accepted.Packets), size(v.Accepted.Bytes),
 			fmt.Sprint(v.Ignored.Packets), size(v.Ignored.Bytes)}
 	}))
+}
+
+// schedulerText is "-" of services that are local.
+func schedulerText(v control.Service) string {
+	switch {
+	case v.Scheduler == "":
+		return "-"
+	case v.Affinity > 0:
+		return fmt.Sprintf("%s, affinity %.0f s", v.Scheduler, v.Affinity)
+	}
+	return v.Scheduler
 }
 
 func shares(list []control.Share) string {

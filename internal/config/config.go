@@ -79,9 +79,13 @@ type Service struct {
 	Encap    lb.Encap      // of lb.ForwardTunnel
 	MSS      uint16        // that larger ones of SYNs are cut to; 0: they stay
 	FlowIdle time.Duration // a flow that says nothing for so long is over
-	Agree    int           // percent of the directors that must find a backend healthy, 1..100
-	Backends []Backend     // in the order of the file
-	Sorry    *Backend      // gets flows while no other backend can, unless health is ignored then; nil: none
+	// Scheduler other than lb.SchedulerMaglev, Affinity or a MaxConn mean that each flow is remembered.
+	Scheduler lb.Scheduler
+	Affinity  time.Duration // that a client keeps its backend after its last new flow; 0: it does not
+	Overflow  lb.Overflow   // of backends with MaxConn
+	Agree     int           // percent of the directors that must find a backend healthy, 1..100
+	Backends  []Backend     // in the order of the file
+	Sorry     *Backend      // gets flows while no other backend can, unless health is ignored then; nil: none
 	// MinBackends is how many must be able to serve: below it backups help, and if there are too few
 	// even then, health is ignored. 0: backups help when nobody else can, and health always counts.
 	MinBackends int
@@ -110,6 +114,7 @@ type Backend struct {
 	Down      bool          // takes no part
 	SlowStart time.Duration // in which its weight grows when it came up; 0: at once
 	Fails     Fails
+	MaxConn   int // connections at the same time, all directors together; 0: any number
 }
 
 // Idle is how long flows of a service that forwards may be silent and are still kept: of TCP, and of

@@ -15,7 +15,7 @@ import (
 func (r *reader) forward(f map[string]value) lb.Forward {
 	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardNAT.String(), lb.ForwardTunnel.String()}
 	forward := lb.ForwardLocal
-	others := []string{"backends", "scheduler", "encap", "mss", "flow-idle", "agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry"}
+	others := []string{"backends", "scheduler", "affinity", "overflow", "encap", "mss", "flow-idle", "agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry"}
 	switch word := r.word(f["forward"], words[0], words...); {
 	case r.wrong(f["forward"]):
 		return forward // not so: what it is could not be read
@@ -40,6 +40,10 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 		s.Encap = lb.EncapGUE
 	}
 	r.scheduler(s, f["scheduler"], f["hash"])
+	s.Affinity = r.duration(f["affinity"], 0, 24*time.Hour, 0)
+	if r.word(f["overflow"], lb.OverflowNext.String(), lb.OverflowNext.String(), lb.OverflowDrop.String()) == lb.OverflowDrop.String() {
+		s.Overflow = lb.OverflowDrop
+	}
 	s.MSS = uint16(r.integer(f["mss"], minMSS, maxMSS, 0))
 	if s.MSS != 0 && s.Protocol == lb.ProtocolUDP {
 		r.fail(f["mss"], "", "only TCP has segments")
@@ -60,15 +64,19 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 	}
 }
 
-// The schedulers: by the hash of the flow, with either name.
-const (
-	schedulerMaglev = "maglev"
-	schedulerSource = "source"
-)
+// schedulerSource is lb.SchedulerMaglev by another name.
+const schedulerSource = "source"
 
 // scheduler takes "source" for another way to say which hash.
 func (r *reader) scheduler(s *Service, v, hash value) {
-	if r.word(v, schedulerMaglev, schedulerMaglev, schedulerSource) != schedulerSource {
+	schedulers := []lb.Scheduler{lb.SchedulerMaglev, lb.SchedulerRoundRobin, lb.SchedulerLeastConn, lb.SchedulerRandom}
+	words := []string{schedulerSource}
+	for _, scheduler := range schedulers {
+		words = append(words, scheduler.String())
+	}
+	word := r.word(v, lb.SchedulerMaglev.String(), words...)
+	if word != schedulerSource {
+		s.Scheduler = schedulers[slices.Index(words, word)-1]
 		return
 	}
 	switch name := hashName(s.Hash); {
@@ -101,7 +109,7 @@ func (r *reader) backends(c *Config, s *Service, f map[string]value, item value)
 	for _, item := range items {
 		own, ok := onlyAddress(item)
 		if !ok {
-			own, ok = r.fields(item, "name", "address", "port", "weight", "backup", "down", "slow-start", "max-fails", "fail-timeout")
+			own, ok = r.fields(item, "name", "address", "port", "weight", "backup", "down", "slow-start", "maxconn", "max-fails", "fail-timeout")
 		}
 		if !ok {
 			continue
@@ -109,6 +117,7 @@ func (r *reader) backends(c *Config, s *Service, f map[string]value, item value)
 		if b, ok := r.server(c, s, item, own, seen); ok {
 			b.SlowStart = r.duration(own["slow-start"], 0, maxSlowStart, slow)
 			b.Fails = r.fails(c, s, own, s.Fails)
+			b.MaxConn = r.integer(own["maxconn"], 0, lb.MaxConn, 0)
 			s.Backends = append(s.Backends, b)
 		}
 	}

@@ -153,7 +153,13 @@ func (s *Service) ofHealth() []setting {
 
 // ofForwarding are those of services with backends, in a cluster with membership or without.
 func (s *Service) ofForwarding(member bool) []setting {
-	list := []setting{{"scheduler", schedulerMaglev}, {"flow-idle", durationText(s.FlowIdle)}}
+	list := []setting{{"scheduler", s.Scheduler.String()}, {"flow-idle", durationText(s.FlowIdle)}}
+	if s.Affinity != 0 {
+		list = append(list, setting{"affinity", durationText(s.Affinity)})
+	}
+	if s.Overflow != lb.OverflowNext {
+		list = append(list, setting{"overflow", s.Overflow.String()})
+	}
 	if s.Forward == lb.ForwardTunnel {
 		list = append(list, setting{"encap", s.Encap.String()})
 	}
@@ -195,6 +201,9 @@ func (b *Backend) settings(watched bool) []setting {
 	list := append(b.place(),
 		setting{"weight", strconv.Itoa(b.Weight)}, setting{"backup", strconv.FormatBool(b.Backup)},
 		setting{"down", strconv.FormatBool(b.Down)}, setting{"slow-start", durationText(b.SlowStart)})
+	if b.MaxConn != 0 {
+		list = append(list, setting{"maxconn", strconv.Itoa(b.MaxConn)})
+	}
 	if watched {
 		list = append(list, b.Fails.settings()...)
 	}

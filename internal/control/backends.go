@@ -29,6 +29,10 @@ type Backend struct {
 	Leaving   float64 `json:"leaving"`       // 0..1 of the slots, of which it keeps older flows alone
 	Flows     int     `json:"flows"`         // that are remembered because they are elsewhere than their slot says
 	Hop       *Hop    `json:"hop,omitempty"` // left out: the way there is not known
+	// Connections are those of all directors, as far as this one knows; left out where flows at rest are
+	// not remembered. MaxConn is how many it may have; left out: any number.
+	Connections *int `json:"connections,omitempty"`
+	MaxConn     int  `json:"maxconn,omitempty"`
 }
 
 // A Hop is the way to a backend.
@@ -40,7 +44,8 @@ type Hop struct {
 }
 
 // A BackendRequest changes what operators decide about a backend. The decision is kept by all
-// directors, across restarts. Exactly one of Drain, Disable, Weight and ResetWeight is set.
+// directors, across restarts. Exactly one of Drain, Disable, Weight, ResetWeight, MaxConn and ResetMaxConn
+// is set.
 type BackendRequest struct {
 	Service     string `json:"service"`
 	Backend     string `json:"backend"`
@@ -48,12 +53,15 @@ type BackendRequest struct {
 	Disable     *bool  `json:"disable,omitempty"`
 	Weight      *int   `json:"weight,omitempty"` // 0..lb.MaxWeight, instead of the configuration's
 	ResetWeight bool   `json:"reset_weight,omitempty"`
-	Force       bool   `json:"force,omitempty"` // take new flows from the last one, too
+	// 0..lb.MaxConn connections, instead of the configuration's; 0 is any number
+	MaxConn      *int `json:"maxconn,omitempty"`
+	ResetMaxConn bool `json:"reset_maxconn,omitempty"`
+	Force        bool `json:"force,omitempty"` // take new flows from the last one, too
 }
 
 func (r *BackendRequest) check() error {
 	set := 0
-	for _, is := range []bool{r.Drain != nil, r.Disable != nil, r.Weight != nil, r.ResetWeight} {
+	for _, is := range []bool{r.Drain != nil, r.Disable != nil, r.Weight != nil, r.ResetWeight, r.MaxConn != nil, r.ResetMaxConn} {
 		if is {
 			set++
 		}
@@ -62,9 +70,11 @@ func (r *BackendRequest) check() error {
 	case r.Service == "" || r.Backend == "":
 		return errors.New("service or backend: missing")
 	case set != 1:
-		return errors.New("want exactly one of drain, disable, weight and reset_weight")
+		return errors.New("want exactly one of drain, disable, weight, reset_weight, maxconn and reset_maxconn")
 	case r.Weight != nil && (*r.Weight < 0 || *r.Weight > lb.MaxWeight):
 		return fmt.Errorf("weight: %d is not in 0..%d", *r.Weight, lb.MaxWeight)
+	case r.MaxConn != nil && (*r.MaxConn < 0 || *r.MaxConn > lb.MaxConn):
+		return fmt.Errorf("maxconn: %d is not in 0..%d", *r.MaxConn, lb.MaxConn)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func TestARequestAboutABackendThatMakesNoSenseIsRefused(t *testing.T) {
 		t.Error("the daemon was asked")
 		return nil
 	}})
-	const one = "want exactly one of drain, disable, weight and reset_weight"
+	const one = "want exactly one of drain, disable, weight, reset_weight, maxconn and reset_maxconn"
 	for _, test := range []struct {
 		request BackendRequest
 		want    string
@@ -48,6 +48,8 @@ func TestARequestAboutABackendThatMakesNoSenseIsRefused(t *testing.T) {
 		{BackendRequest{Service: "web", Backend: "b1"}, one},
 		{BackendRequest{Service: "web", Backend: "b1", Drain: new(true), Disable: new(true)}, one},
 		{BackendRequest{Service: "web", Backend: "b1", Weight: new(1), ResetWeight: true}, one},
+		{BackendRequest{Service: "web", Backend: "b1", MaxConn: new(1), ResetMaxConn: true}, one},
+		{BackendRequest{Service: "web", Backend: "b1", MaxConn: new(-1)}, "maxconn: -1 is not in 0..10000000"},
 		{BackendRequest{Service: "web", Backend: "b1", Weight: new(-1)}, "weight: -1 is not in 0..256"},
 		{BackendRequest{Service: "web", Backend: "b1", Weight: new(lb.MaxWeight + 1)}, "weight: 257 is not in 0..256"},
 	} {

@@ -126,9 +126,13 @@ type Service struct {
 	Ports    []string   `json:"ports"` // "443", "8000-8099" or "all", ascending
 	Hash     string     `json:"hash"`
 	Forward  string     `json:"forward"`
-	Shares   []Share    `json:"shares"` // by node
-	Accepted Count      `json:"accepted"`
-	Ignored  Count      `json:"ignored"` // other nodes' flows
+	// Scheduler chooses backends, of all but local: maglev, round-robin, least-conn or random. Affinity
+	// is how long a client keeps its backend; left out: it does not.
+	Scheduler string  `json:"scheduler,omitempty"`
+	Affinity  float64 `json:"affinity,omitempty"` // seconds
+	Shares    []Share `json:"shares"`             // by node
+	Accepted  Count   `json:"accepted"`
+	Ignored   Count   `json:"ignored"` // other nodes' flows
 }
 
 // A Share is the part of a service's buckets that a node owns, 0..1.

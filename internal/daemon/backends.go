@@ -17,7 +17,7 @@ import (
 // errAlone refuses what only a cluster keeps.
 var errAlone = &control.Error{
 	Code:    http.StatusConflict,
-	Message: "backends are as the configuration says: drain, disable and weight need cluster.membership in it",
+	Message: "backends are as the configuration says: drain, disable, weight and maxconn need cluster.membership in it",
 }
 
 // adminBackend carries out what an operator decides about a backend. All directors keep it, and act on
@@ -37,6 +37,8 @@ func (p *planner) adminBackend(ctx context.Context, r control.BackendRequest) (e
 		err = p.store.SetBackendDrain(name, *r.Drain)
 	case r.Disable != nil:
 		err = p.store.SetBackendDisable(name, *r.Disable)
+	case r.MaxConn != nil, r.ResetMaxConn:
+		err = p.store.SetBackendMaxConn(name, r.MaxConn)
 	default:
 		err = p.store.SetBackendWeight(name, r.Weight)
 	}
@@ -88,8 +90,9 @@ func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, f 
 		if !ok {
 			continue
 		}
-		weights := make(map[string]int)
-		for _, b := range service.Backends {
+		weights, most := make(map[string]int), make(map[string]int)
+		for i, b := range service.Backends {
+			most[b.Name] = maxConnOf(service, &service.Backends[i], admins)
 			weights[b.Name] = b.Weight
 			if admin := admins[store.BackendName{Service: service.Name, Backend: b.Name}]; admin.Weight != nil {
 				weights[b.Name] = *admin.Weight
@@ -111,6 +114,9 @@ func describeBackends(s *control.Status, cfg *config.Config, state *lb.State, f 
 			}
 			if b.State == balance.StateFailing {
 				entry.Why = f.attempts.back(entry.Service, entry.Name, entry.Why)
+			}
+			if loads := f.loads[service.Name]; place < len(loads) {
+				entry.Connections, entry.MaxConn = &loads[place], most[b.Name]
 			}
 			if place < len(hops) {
 				entry.Hop = hopOf(hops[place].Hop)
@@ -221,6 +227,12 @@ func backendDecision(r control.BackendRequest) string {
 		return "is enabled"
 	case r.Weight != nil:
 		return fmt.Sprintf("has weight %d", *r.Weight)
+	case r.MaxConn != nil && *r.MaxConn == 0:
+		return "has any number of connections"
+	case r.MaxConn != nil:
+		return fmt.Sprintf("has at most %d connections", *r.MaxConn)
+	case r.ResetMaxConn:
+		return "has the maxconn of its configuration"
 	}
 	return "has the weight of its configuration"
 }

@@ -10,8 +10,13 @@ import (
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
-// flowsEvery is between looks at the flows of slots in transition.
-const flowsEvery = 10 * time.Second
+const (
+	// flowsEvery is between looks at the flows of slots in transition.
+	flowsEvery = 10 * time.Second
+	// loadsEvery is the same of services that remember all flows: a look corrects what their backends
+	// are said to have.
+	loadsEvery = 5 * time.Second
+)
 
 // watchFlows looks at the flows that the datapath remembers, and says whether there is something to
 // decide.
@@ -21,6 +26,10 @@ func (p *planner) watchFlows() bool {
 		return false
 	}
 	began := f.now()
+	decide := began-f.lookedAt >= flowsEvery-loadsEvery/2
+	if !decide && len(f.remember) == 0 {
+		return false
+	}
 	exceptions, err := p.path.Exceptions()
 	if err != nil {
 		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", err)
@@ -34,12 +43,19 @@ func (p *planner) watchFlows() bool {
 		f.flows = nil
 		return false
 	}
-	f.seen = seenOf(began, f.outputs, exceptions)
-	f.flows = make(map[string][]int, len(f.seen))
-	for service, seen := range f.seen {
-		f.flows[service] = seen.Flows
+	seen, elsewhere := seenOf(began, f.outputs, exceptions)
+	for service := range f.remember {
+		seen[service].Slots = make([]bool, lb.Slots) // what is remembered anyway keeps no slot from its rest
 	}
-	return true
+	f.flows = make(map[string][]int, len(seen))
+	for service := range seen {
+		f.flows[service] = seen[service].Flows
+	}
+	if f.forgetful(p.cfg.Services, p.backendAdmins(), elsewhere) || decide {
+		f.seen, f.lookedAt = seen, began
+		return true
+	}
+	return false
 }
 
 // waits says whether a service waits for flows to end.
@@ -53,22 +69,23 @@ func waits(outputs map[string]balance.Output) bool {
 	return false
 }
 
-// seenOf sorts flows by their services.
-func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions []datapath.Exception) map[string]*balance.Seen {
-	all := make(map[string]*balance.Seen, len(outputs))
+// seenOf sorts flows by their services, and says which have one that is not where its slot says.
+func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions []datapath.Exception) (all map[string]*balance.Seen, elsewhere map[string]bool) {
+	all, elsewhere = make(map[string]*balance.Seen, len(outputs)), make(map[string]bool)
 	for name, output := range outputs {
 		all[name] = &balance.Seen{Began: began, Slots: make([]bool, lb.Slots), Flows: make([]int, len(output.Places))}
 	}
 	for i := range exceptions {
 		e := &exceptions[i]
 		seen := all[e.Service]
-		if seen == nil || e.Backend >= len(seen.Flows) {
+		if seen == nil || e.Backend >= len(seen.Flows) || e.Client {
 			continue
 		}
 		seen.Flows[e.Backend]++
 		seen.Slots[e.Slot] = seen.Slots[e.Slot] || !e.Current
+		elsewhere[e.Service] = elsewhere[e.Service] || !e.Current
 	}
-	return all
+	return all, elsewhere
 }
 
 // wantFlows asks the other directors for what they remember when this one can take more of it than

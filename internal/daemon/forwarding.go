@@ -35,8 +35,12 @@ type forwarder struct {
 	services map[string]balanced
 	seen     map[string]*balance.Seen // what the datapath remembers, for the next decision
 	flows    map[string][]int         // of each place, when somebody looked last
-	can      map[flowsAt]bool         // be taken of what other directors remember
-	unnoted  uint64                   // how often there was no room for a flow, at the last look
+	loads    map[string][]int         // connections of each place, of services that remember their flows
+	remember map[string]bool          // services that do
+	orderers map[string]*balance.Orderer
+	lookedAt time.Duration    // at flows, to decide
+	can      map[flowsAt]bool // be taken of what other directors remember
+	unnoted  uint64           // how often there was no room for a flow, at the last look
 	attempts attemptWatch
 	waiting  map[string]time.Time // services that never had an output, and until when they wait
 	outputs  map[string]balance.Output
@@ -56,6 +60,7 @@ func newForwarder(log *slog.Logger) *forwarder {
 	f := &forwarder{
 		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
+		remember: make(map[string]bool), orderers: make(map[string]*balance.Orderer),
 	}
 	f.ways = nexthop.New(log, f.stir)
 	f.dialler = newDialler(log, f.ways)
@@ -89,6 +94,7 @@ func (f *forwarder) begin(s *config.Service) *balance.Service {
 	service := balance.New()
 	left, ok := f.recalled[s.Name]
 	rules := balance.Rules{TCPIdle: left.TCPIdle, UDPIdle: left.UDPIdle}
+	f.remember[s.Name] = left.Scheduled
 	if now := rulesOf(s); ok && (rules.TCPIdle == 0) == (now.TCPIdle == 0) && (rules.UDPIdle == 0) == (now.UDPIdle == 0) {
 		service.Restore(f.now(), rules, left.Backends, left.Choice)
 	}
@@ -111,6 +117,8 @@ func (f *forwarder) settle(cfg *config.Config) {
 			delete(f.outputs, name)
 			delete(f.targets, name)
 			delete(f.seen, name)
+			delete(f.remember, name)
+			delete(f.orderers, name)
 		}
 	}
 }
@@ -184,7 +192,10 @@ func (p *planner) forward() {
 			next = sooner(next, output.Next-now.Sub(f.started))
 		}
 		p.backendsChanged(s.Name, f.outputs[s.Name].Places, output.Places)
-		f.outputs[s.Name], f.targets[s.Name] = output, targetOf(&output, ways, watchedOf(s))
+		target := targetOf(&output, ways, watchedOf(s))
+		weigh(target.Backends, s, output.Places, admins)
+		target.Schedule = f.schedule(s, output.Places, admins)
+		f.outputs[s.Name], f.targets[s.Name] = output, target
 	}
 	f.applied, f.seen = false, nil
 	f.resolve(p.cfg)

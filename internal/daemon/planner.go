@@ -120,7 +120,7 @@ func (p *planner) probed(node string, r probe.Report) {
 func (p *planner) run(ctx context.Context) error {
 	prune := time.NewTicker(pruneEvery)
 	defer prune.Stop()
-	flows := time.NewTicker(flowsEvery)
+	flows := time.NewTicker(loadsEvery)
 	defer flows.Stop()
 	attempts := time.NewTicker(attemptsEvery)
 	defer attempts.Stop()

@@ -92,6 +92,11 @@ func (p *planner) status() (control.Status, error) {
 		return s, fmt.Errorf("read counters: %w", err)
 	}
 	describe(&s, p.state, counters)
+	loads, err := p.path.Loads()
+	if err != nil {
+		return s, err
+	}
+	p.forwarder.loads = loads
 	describeBackends(&s, p.cfg, p.state, p.forwarder, p.backendAdmins())
 	return s, nil
 }
@@ -123,6 +128,13 @@ func describe(s *control.Status, state *lb.State, counters []datapath.Counter) {
 		entry := control.Service{
 			Name: svc.Name, VIP: v.Addr, Protocol: svc.Protocol.String(),
 			Hash: svc.Hash.String(), Forward: svc.Forward.String(),
+		}
+		if svc.Forward != lb.ForwardLocal {
+			entry.Scheduler = lb.SchedulerMaglev.String()
+		}
+		if schedule := svc.Schedule; schedule != nil {
+			entry.Scheduler = schedule.Scheduler.String()
+			entry.Affinity = schedule.Affinity.Seconds()
 		}
 		for _, p := range svc.Ports {
 			entry.Ports = append(entry.Ports, p.String())

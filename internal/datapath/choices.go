@@ -30,6 +30,9 @@ func validateChoice(s *lb.Service) error {
 			return fmt.Errorf("backend %s: no MAC of its next hop", s.Backends[i].Name)
 		}
 	}
+	if err := validateSchedule(s); err != nil {
+		return err
+	}
 	c := s.Choice
 	if c == nil {
 		return nil
@@ -95,7 +98,11 @@ func (s *mapSet) regionsInUse() map[uint16]uint32 {
 // writeChoices stores the backends and the choices that differ, and returns the number of slots that
 // did. A backend is there before a slot names it, and goes after the last one.
 func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(string) (*net.Interface, error)) int {
-	encoded := make(map[*lb.Choice][]uint64)
+	type encoding struct {
+		choice    *lb.Choice
+		scheduled bool
+	}
+	encoded := make(map[encoding][]uint64)
 	written := 0
 	for i := range want.Services {
 		svc := &want.Services[i]
@@ -106,10 +113,11 @@ func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(stri
 		for p := range svc.Backends {
 			storeBackend(&places[p], backendEntry(svc, &want.VIPs[svc.VIP], &svc.Backends[p], device))
 		}
-		words, ok := encoded[svc.Choice]
+		key := encoding{svc.Choice, svc.Schedule != nil}
+		words, ok := encoded[key]
 		if !ok {
-			words = choiceOf(svc.Choice)
-			encoded[svc.Choice] = words
+			words = choiceOf(svc.Choice, key.scheduled)
+			encoded[key] = words
 		}
 		written += storeSlots(s.choices.items[int(regions[i])*choiceWords:][:choiceWords], words)
 		for p := len(svc.Backends); p < len(places); p++ {
@@ -198,10 +206,14 @@ func storeBackend(to *lbBackend, e lbBackend) {
 }
 
 // choiceOf lays out the slots of a choice; nil has none that names a backend.
-func choiceOf(c *lb.Choice) []uint64 {
+func choiceOf(c *lb.Choice, scheduled bool) []uint64 {
 	words := make([]uint64, choiceWords)
+	common := uint32(0)
+	if scheduled {
+		common = uint32(lbSlotFlagsSLOT_SCHEDULED) << lbSlotLayoutSLOT_FLAGS_SHIFT
+	}
 	for slot := range lb.Slots {
-		words[slot/2] |= uint64(slotWord(c, slot)) << (slot % 2 * 32)
+		words[slot/2] |= uint64(slotWord(c, slot)|common) << (slot % 2 * 32)
 	}
 	return words
 }

@@ -135,7 +135,7 @@ func selector(vipScope uint16, p lb.Protocol, prefix portPrefix) uint64 {
 
 // serviceSlots returns the slots of a service, one for each of its port prefixes, and notes on
 // its VIP what there is to look for.
-func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, region uint32) []lbService {
+func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, region, pool uint32) []lbService {
 	mask := flowhash.NewMask(s.Hash, addr4)
 	slot := lbService{
 		SourceMaskHi: mask.Hi,
@@ -147,6 +147,9 @@ func serviceSlots(s *lb.Service, addr4 bool, vip *lbVip, scope uint16, table, re
 		Forward:      uint8(s.Forward),
 		TcpIdle:      uint32(s.TCPIdle / time.Second),
 		UdpIdle:      uint32(s.UDPIdle / time.Second),
+	}
+	if s.Schedule != nil {
+		slot.schedule(s.Schedule, pool)
 	}
 	if s.Protocol == lb.ProtocolAny {
 		vip.Flags |= uint16(lbVipFlagsVIP_HAS_ANY)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -27,7 +28,12 @@ type Exception struct {
 	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
 	Unseen   time.Duration // since its last packet came by this director
+	Closing  bool          // the client sent FIN or RST
+	Client   bool          // no flow, but the affinity of a client: Remote and Local have no ports
 }
+
+// closingIdle is how long a flow is remembered whose client closed it: until nothing of it is under way.
+const closingIdle = time.Minute
 
 // TellWithin is how soon a director tells others again of a flow that comes by there. So much longer than
 // it may be silent a flow is remembered, as it may not be silent for another director.
@@ -54,8 +60,12 @@ func (d *Datapath) Exceptions() ([]Exception, error) {
 	if d.maps == nil {
 		return nil, nil
 	}
+	before := slices.Clone(d.maps.loads.items)
 	list, stale, err := d.maps.exceptions()
 	if err != nil {
+		return nil, err
+	}
+	if err := d.maps.correctLoads(before, list); err != nil {
 		return nil, err
 	}
 	for i := range stale {
@@ -120,8 +130,15 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 	}
 	current, _, mark := s.slot(key.Region, e.Slot)
 	e.Current, e.Mark = int(current) == e.Backend, mark
+	e.Closing = value.Flags&uint16(lbNotedFlagsNOTED_CLOSING) != 0
+	e.Client = key.Protocol == uint8(lbNotedProtocolNOTED_CLIENT)
 	idle := owner.udpIdle
-	if e.Protocol == lb.ProtocolTCP {
+	switch {
+	case e.Client:
+		idle = owner.affinity
+	case e.Closing:
+		idle = closingIdle
+	case e.Protocol == lb.ProtocolTCP:
 		idle = owner.tcpIdle
 	}
 	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
@@ -134,6 +151,9 @@ type regionOwner struct {
 	service          string
 	vip              netip.Addr
 	tcpIdle, udpIdle time.Duration
+	scheduled        bool   // its flows are remembered
+	pool             uint32 // if so
+	affinity         time.Duration
 }
 
 func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
@@ -161,7 +181,8 @@ func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
 			return nil, fmt.Errorf("scope %q: %w", names[e.Scope], err)
 		}
 		owners[e.Region] = regionOwner{
-			words[1], vip, time.Duration(e.TcpIdle) * time.Second, time.Duration(e.UdpIdle) * time.Second,
+			service: words[1], vip: vip, tcpIdle: time.Duration(e.TcpIdle) * time.Second, udpIdle: time.Duration(e.UdpIdle) * time.Second,
+			scheduled: s.scheduled(e.Region), pool: e.Pool, affinity: time.Duration(e.Affinity) * time.Second,
 		}
 	}
 	return owners, nil
@@ -194,6 +215,7 @@ type Recalled struct {
 	Backends         []lb.Backend // of address and port; without an address, a place is free
 	Choice           *lb.Choice
 	TCPIdle, UDPIdle time.Duration
+	Scheduled        bool // all of its flows are remembered
 }
 
 // Recall returns what the services send to, by name. All VIPs of one send to the same.
@@ -215,7 +237,7 @@ func (d *Datapath) Recall() (map[string]Recalled, error) {
 }
 
 func (s *mapSet) recall(region uint32, owner regionOwner) Recalled {
-	r := Recalled{TCPIdle: owner.tcpIdle, UDPIdle: owner.udpIdle, Choice: &lb.Choice{
+	r := Recalled{TCPIdle: owner.tcpIdle, UDPIdle: owner.udpIdle, Scheduled: owner.scheduled, Choice: &lb.Choice{
 		Current: make([]int16, lb.Slots), Previous: make([]int16, lb.Slots), Marks: make([]lb.SlotMark, lb.Slots),
 	}}
 	for place, e := range s.backends.items[int(region)*int(lbLimitsBACKENDS):][:lb.MaxBackends] {

@@ -93,3 +93,9 @@ func (i *Instance) Grow(want *lb.State, device func(string) (*net.Interface, err
 	}
 	return grown, nil
 }
+
+// Loads is Datapath.Loads.
+func (i *Instance) Loads() (map[string][]int, error) {
+	d := Datapath{maps: i.set}
+	return d.Loads()
+}

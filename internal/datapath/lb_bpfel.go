@@ -13,6 +13,37 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type lbAsked struct {
+	_         structs.HostLayout
+	Flow      lbNotedFlow
+	Slot      uint32
+	SlotWord  uint32
+	Idle      uint32
+	Opens     uint8
+	Quoted    uint8
+	Closes    uint8
+	Scheduler uint8
+	ClientHi  uint64
+	ClientLo  uint64
+	Pool      uint32
+	Affinity  uint32
+	Sorry     uint16
+	Overflow  uint8
+	Pad       [5]uint8
+	Search    struct {
+		_          structs.HostLayout
+		BestCount  uint64
+		BestWeight uint32
+		Length     uint32
+		First      uint32
+		Looks      uint32
+		Tried      uint32
+		Best       uint16
+		BestRoom   uint8
+		Full       uint8
+	}
+}
+
 type lbAttempts struct {
 	_        structs.HostLayout
 	Opened   uint64
@@ -99,11 +130,15 @@ type lbDirectory struct {
 		Table        uint32
 		Scope        uint16
 		Forward      uint8
-		Pad1         uint8
+		Scheduler    uint8
 		Region       uint32
 		TcpIdle      uint32
 		UdpIdle      uint32
-		Pad2         [12]uint8
+		Pool         uint32
+		Affinity     uint32
+		Sorry        uint16
+		Overflow     uint8
+		Pad          uint8
 		_            [4]byte
 	}
 	Unnoted uint64
@@ -212,7 +247,17 @@ const (
 	lbLimitsTUNNEL_HOPS      lbLimits = 64
 	lbLimitsREVERSE_ENTRIES  lbLimits = 65536
 	lbLimitsWATCHED_BACKENDS lbLimits = 65536
+	lbLimitsORDER_PLACES     lbLimits = 32768
+	lbLimitsORDER_WORDS      lbLimits = 8193
 )
+
+type lbLoad struct {
+	_       structs.HostLayout
+	Open    uint64
+	Opening uint64
+	Maxconn uint32
+	Weight  uint32
+}
 
 type lbMethod uint32
 
@@ -254,8 +299,14 @@ type lbNoted struct {
 	HeardNs uint64
 	Slot    uint32
 	Place   uint16
-	Pad     uint16
+	Flags   uint16
 }
+
+type lbNotedFlags uint32
+
+const (
+	lbNotedFlagsNOTED_CLOSING lbNotedFlags = 1
+)
 
 type lbNotedFlow struct {
 	_        structs.HostLayout
@@ -267,6 +318,19 @@ type lbNotedFlow struct {
 	Protocol uint8
 	Pad      [7]uint8
 }
+
+type lbNotedProtocol uint32
+
+const (
+	lbNotedProtocolNOTED_CLIENT lbNotedProtocol = 255
+)
+
+type lbOverflow uint32
+
+const (
+	lbOverflowOVERFLOW_NEXT lbOverflow = 0
+	lbOverflowOVERFLOW_DROP lbOverflow = 1
+)
 
 type lbReason uint32
 
@@ -309,28 +373,29 @@ const (
 	lbReasonREASON_EXPIRED            lbReason = 35
 	lbReasonREASON_TOO_BIG            lbReason = 36
 	lbReasonREASON_NOT_TRANSLATED     lbReason = 37
-	lbReasonREASON_ARP_ANSWERED       lbReason = 38
-	lbReasonREASON_ND_ANSWERED        lbReason = 39
-	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 40
-	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 41
-	lbReasonREASON_DELEGATED          lbReason = 42
-	lbReasonREASON_HANDED_ON          lbReason = 43
-	lbReasonREASON_FORWARDED          lbReason = 44
-	lbReasonREASON_REPLIED            lbReason = 45
-	lbReasonREASON_REDIRECTED         lbReason = 46
-	lbReasonREASON_REPLY_REDIRECTED   lbReason = 47
-	lbReasonREASON_ARP_MASKED         lbReason = 48
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 49
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 50
-	lbReasonREASON_SHARED_SOURCE      lbReason = 51
-	lbReasonREASON_COUNT              lbReason = 52
+	lbReasonREASON_FULL               lbReason = 38
+	lbReasonREASON_ARP_ANSWERED       lbReason = 39
+	lbReasonREASON_ND_ANSWERED        lbReason = 40
+	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 41
+	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 42
+	lbReasonREASON_DELEGATED          lbReason = 43
+	lbReasonREASON_HANDED_ON          lbReason = 44
+	lbReasonREASON_FORWARDED          lbReason = 45
+	lbReasonREASON_REPLIED            lbReason = 46
+	lbReasonREASON_REDIRECTED         lbReason = 47
+	lbReasonREASON_REPLY_REDIRECTED   lbReason = 48
+	lbReasonREASON_ARP_MASKED         lbReason = 49
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 50
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 51
+	lbReasonREASON_SHARED_SOURCE      lbReason = 52
+	lbReasonREASON_COUNT              lbReason = 53
 	lbReasonREASON_FIRST_ACCEPT       lbReason = 6
 	lbReasonREASON_FIRST_DROP         lbReason = 17
-	lbReasonREASON_FIRST_TX           lbReason = 38
-	lbReasonREASON_FIRST_DELEGATE     lbReason = 42
-	lbReasonREASON_FIRST_FORWARD      lbReason = 44
-	lbReasonREASON_FIRST_REDIRECT     lbReason = 46
-	lbReasonREASON_FIRST_GUARD        lbReason = 48
+	lbReasonREASON_FIRST_TX           lbReason = 39
+	lbReasonREASON_FIRST_DELEGATE     lbReason = 43
+	lbReasonREASON_FIRST_FORWARD      lbReason = 45
+	lbReasonREASON_FIRST_REDIRECT     lbReason = 47
+	lbReasonREASON_FIRST_GUARD        lbReason = 49
 )
 
 type lbReverse struct {
@@ -363,6 +428,21 @@ const (
 	lbReverseKindsREVERSE_ALL   lbReverseKinds = 2
 )
 
+type lbRota struct {
+	_       structs.HostLayout
+	Next    uint64
+	Crowded uint64
+}
+
+type lbScheduler uint32
+
+const (
+	lbSchedulerSCHEDULER_MAGLEV      lbScheduler = 0
+	lbSchedulerSCHEDULER_ROUND_ROBIN lbScheduler = 1
+	lbSchedulerSCHEDULER_LEAST_CONN  lbScheduler = 2
+	lbSchedulerSCHEDULER_RANDOM      lbScheduler = 3
+)
+
 type lbSending struct {
 	_        structs.HostLayout
 	Hash     uint64
@@ -386,11 +466,15 @@ type lbService struct {
 	Table        uint32
 	Scope        uint16
 	Forward      uint8
-	Pad1         uint8
+	Scheduler    uint8
 	Region       uint32
 	TcpIdle      uint32
 	UdpIdle      uint32
-	Pad2         [12]uint8
+	Pool         uint32
+	Affinity     uint32
+	Sorry        uint16
+	Overflow     uint8
+	Pad          uint8
 	_            [4]byte
 }
 
@@ -400,6 +484,7 @@ const (
 	lbSlotFlagsSLOT_MOVING     lbSlotFlags = 1
 	lbSlotFlagsSLOT_EXCEPTIONS lbSlotFlags = 2
 	lbSlotFlagsSLOT_NOTING     lbSlotFlags = 4
+	lbSlotFlagsSLOT_SCHEDULED  lbSlotFlags = 16
 )
 
 type lbSlotLayout uint32
@@ -548,12 +633,16 @@ const (
 	lbMapInterfaces   = "interfaces"
 	lbMapLabels       = "labels"
 	lbMapLease        = "lease"
+	lbMapLoads        = "loads"
 	lbMapNews         = "news"
 	lbMapNodes        = "nodes"
+	lbMapOrders       = "orders"
+	lbMapQuestions    = "questions"
 	lbMapReverse      = "reverse"
 	lbMapSendings     = "sendings"
 	lbMapTables       = "tables"
 	lbMapTranslations = "translations"
+	lbMapTurns        = "turns"
 	lbProgLbEgress    = "lb_egress"
 	lbProgLbIngress   = "lb_ingress"
 	lbProgLbLease     = "lb_lease"
@@ -632,12 +721,16 @@ type lbMapSpecs struct {
 	Interfaces   *ebpf.MapSpec `ebpf:"interfaces"`
 	Labels       *ebpf.MapSpec `ebpf:"labels"`
 	Lease        *ebpf.MapSpec `ebpf:"lease"`
+	Loads        *ebpf.MapSpec `ebpf:"loads"`
 	News         *ebpf.MapSpec `ebpf:"news"`
 	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
+	Orders       *ebpf.MapSpec `ebpf:"orders"`
+	Questions    *ebpf.MapSpec `ebpf:"questions"`
 	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
 	Sendings     *ebpf.MapSpec `ebpf:"sendings"`
 	Tables       *ebpf.MapSpec `ebpf:"tables"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
+	Turns        *ebpf.MapSpec `ebpf:"turns"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -684,12 +777,16 @@ type lbMaps struct {
 	Interfaces   *ebpf.Map `ebpf:"interfaces"`
 	Labels       *ebpf.Map `ebpf:"labels"`
 	Lease        *ebpf.Map `ebpf:"lease"`
+	Loads        *ebpf.Map `ebpf:"loads"`
 	News         *ebpf.Map `ebpf:"news"`
 	Nodes        *ebpf.Map `ebpf:"nodes"`
+	Orders       *ebpf.Map `ebpf:"orders"`
+	Questions    *ebpf.Map `ebpf:"questions"`
 	Reverse      *ebpf.Map `ebpf:"reverse"`
 	Sendings     *ebpf.Map `ebpf:"sendings"`
 	Tables       *ebpf.Map `ebpf:"tables"`
 	Translations *ebpf.Map `ebpf:"translations"`
+	Turns        *ebpf.Map `ebpf:"turns"`
 }
 
 func (m *lbMaps) Close() error {
@@ -707,12 +804,16 @@ func (m *lbMaps) Close() error {
 		m.Interfaces,
 		m.Labels,
 		m.Lease,
+		m.Loads,
 		m.News,
 		m.Nodes,
+		m.Orders,
+		m.Questions,
 		m.Reverse,
 		m.Sendings,
 		m.Tables,
 		m.Translations,
+		m.Turns,
 	)
 }
 

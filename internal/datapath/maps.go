@@ -87,6 +87,8 @@ type mapSet struct {
 	hot       *region[uint64]
 	choices   *region[uint64]
 	backends  *region[lbBackend]
+	orders    *region[uint64]
+	loads     *region[lbLoad]
 
 	inherited map[uint16]uint32 // regions by scope, of the set that this one replaces
 }
@@ -174,6 +176,9 @@ func sizedSpec(s sizes) (*ebpf.CollectionSpec, error) {
 	spec.Maps["hot"].MaxEntries = uint32(s.tables) * hotWords
 	spec.Maps["choices"].MaxEntries = uint32(s.regions) * uint32(lbLimitsCHOICE_WORDS)
 	spec.Maps["backends"].MaxEntries = uint32(s.regions) * uint32(lbLimitsBACKENDS)
+	spec.Maps["orders"].MaxEntries = uint32(s.regions) * uint32(lbLimitsORDER_WORDS)
+	spec.Maps["loads"].MaxEntries = uint32(s.regions) * uint32(lbLimitsBACKENDS)
+	spec.Maps["turns"].MaxEntries = uint32(s.regions)
 	spec.Maps["counters"].MaxEntries = uint32(s.scopes) * uint32(lbReasonREASON_COUNT)
 	spec.Maps["labels"].MaxEntries = uint32(s.scopes)
 	spec.Maps[directoryMap].Flags |= unix.BPF_F_MMAPABLE
@@ -215,12 +220,14 @@ var errNoMapSet = errors.New("no usable map set is pinned")
 
 func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set := &mapSet{maps: maps, sizes: s}
-	var errs [5]error
+	var errs [7]error
 	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
 	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
 	set.hot, errs[2] = mapRegion[uint64](maps["hot"])
 	set.choices, errs[3] = mapRegion[uint64](maps["choices"])
 	set.backends, errs[4] = mapRegion[lbBackend](maps["backends"])
+	set.orders, errs[5] = mapRegion[uint64](maps["orders"])
+	set.loads, errs[6] = mapRegion[lbLoad](maps["loads"])
 	if err := errors.Join(errs[:]...); err != nil {
 		set.close()
 		return nil, err
@@ -288,6 +295,8 @@ func (s *mapSet) close() {
 	s.hot.close()
 	s.choices.close()
 	s.backends.close()
+	s.orders.close()
+	s.loads.close()
 	closeMaps(s.maps)
 }
 

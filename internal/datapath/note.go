@@ -20,7 +20,7 @@ import (
 // A NoteKind says what a Note is about.
 type NoteKind uint8
 
-// NoteFlow is the kind of notes about flows of slots in transition.
+// NoteFlow is the kind of notes about flows of slots in transition and of services that remember all.
 const NoteFlow = NoteKind(lbNewsKindNEWS_NOTED)
 
 // A Note is what one director tells others of its memory of flows. It is about names and addresses,
@@ -152,8 +152,12 @@ func (d *Datapath) Take(notes []Note) error {
 		return err
 	}
 	t := taker{set: d.maps, now: Monotonic(), regions: make(map[servedAt]uint32, len(owners)), places: make(map[placeOf]uint16)}
+	t.pools = make(map[uint32]uint32)
 	for region, owner := range owners {
 		t.regions[servedAt{owner.service, owner.vip}] = region
+		if owner.scheduled {
+			t.pools[region] = owner.pool
+		}
 		for place, e := range d.maps.backends.items[int(region)*int(lbLimitsBACKENDS):][:lb.MaxBackends] {
 			if e.Ifindex != 0 {
 				t.places[placeOf{region, netip.AddrPortFrom(address(e.AddrHi, e.AddrLo), e.Port)}] = uint16(place)
@@ -176,6 +180,7 @@ type taker struct {
 	set     *mapSet
 	now     time.Duration
 	regions map[servedAt]uint32
+	pools   map[uint32]uint32 // by region, of services that remember all flows
 	places  map[placeOf]uint16
 }
 
@@ -197,14 +202,15 @@ type flowNote struct {
 	slot          int
 	backend       netip.AddrPort
 	silent        time.Duration // to a second
+	flags         uint16        // lbNotedFlags
 }
 
 // The lengths of what a note consists of: two ends and a protocol before the name of the service; a
-// slot, a backend and seconds.
+// slot, a backend, seconds and flags.
 const (
 	endLength       = 16 + 2
 	flowKeyLength   = 2*endLength + 1
-	flowValueLength = 4 + endLength + 4
+	flowValueLength = 4 + endLength + 4 + 2
 )
 
 // flowNote names what an entry is about; false when it is about nothing that is served.
@@ -216,7 +222,7 @@ func (s *mapSet) flowNote(owners map[uint32]regionOwner, key *lbNotedFlow, value
 	n := flowNote{
 		service: owner.service, protocol: lb.Protocol(key.Protocol), slot: int(value.Slot),
 		remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort), local: netip.AddrPortFrom(owner.vip, key.DstPort),
-		silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))),
+		silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))), flags: value.Flags,
 	}
 	if uint32(value.Place) == uint32(lbSlotLayoutSLOT_NOBODY) {
 		return n.encode(), true
@@ -234,6 +240,7 @@ func (n *flowNote) encode() Note {
 	key = append(append(key, byte(n.protocol)), n.service...)
 	value := binary.BigEndian.AppendUint32(make([]byte, 0, flowValueLength), uint32(n.slot))
 	value = binary.BigEndian.AppendUint32(appendEnd(value, n.backend), uint32(n.silent/time.Second))
+	value = binary.BigEndian.AppendUint16(value, n.flags)
 	return Note{NoteFlow, key, value}
 }
 
@@ -248,6 +255,7 @@ func decodeFlowNote(note *Note) (n flowNote, err error) {
 	n.service = string(key[flowKeyLength:])
 	n.slot, n.backend = int(binary.BigEndian.Uint32(value)), end(value[4:])
 	n.silent = time.Duration(binary.BigEndian.Uint32(value[4+endLength:])) * time.Second
+	n.flags = binary.BigEndian.Uint16(value[4+endLength+4:])
 	return n, nil
 }
 
@@ -276,6 +284,9 @@ func (t *taker) flow(note *Note) error {
 	if !served || !forgotten && !known || n.slot < 0 || n.slot >= lb.Slots || n.silent > t.now {
 		return nil
 	}
+	if pool := t.pools[region]; uint8(n.protocol) == uint8(lbNotedProtocolNOTED_CLIENT) {
+		region = pool
+	}
 	key := lbNotedFlow{Region: region, SrcPort: n.remote.Port(), DstPort: n.local.Port(), Protocol: uint8(n.protocol)}
 	key.SrcHi, key.SrcLo = flowhash.Halves(n.remote.Addr())
 	m, update := t.set.maps["exceptions"], ebpf.UpdateAny
@@ -292,14 +303,33 @@ func (t *taker) flow(note *Note) error {
 		if err := m.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget a noted flow: %w", err)
 		}
+		t.count(&key, &before, -1)
 		return nil
 	}
-	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, uint64(t.now-n.silent)), Slot: uint32(n.slot), Place: place}
+	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, uint64(t.now-n.silent)), Slot: uint32(n.slot), Place: place, Flags: n.flags}
+	if before.Place == place {
+		value.Flags |= before.Flags
+	}
 	switch err := m.Update(&key, &value, update); {
 	case errors.Is(err, unix.E2BIG):
 		atomic.AddUint64(&t.set.published().Unnoted, 1)
 	case err != nil && !errors.Is(err, ebpf.ErrKeyExist):
 		return fmt.Errorf("note a flow: %w", err)
+	case err == nil:
+		if update == ebpf.UpdateAny {
+			t.count(&key, &before, -1)
+		}
+		t.count(&key, &value, 1)
 	}
 	return nil
+}
+
+// count adds to the connections of a backend, if its service has them counted.
+func (t *taker) count(key *lbNotedFlow, value *lbNoted, n int) {
+	pool, scheduled := t.pools[key.Region]
+	if !scheduled || key.Protocol == uint8(lbNotedProtocolNOTED_CLIENT) || value.Flags&uint16(lbNotedFlagsNOTED_CLOSING) != 0 {
+		return
+	}
+	load := &t.set.loads.items[pool*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
+	atomic.AddUint64(&load.Open, uint64(n))
 }

@@ -62,6 +62,7 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_NO_WAY:             {Name: "no-way", Explanation: "the next hop to its backend is not known"},
 	lbReasonREASON_EXPIRED:            {Name: "expired", Explanation: "its TTL or hop limit ends here"},
 	lbReasonREASON_NOT_TRANSLATED:     {Name: "not-translated", Explanation: "for a NAT backend, but a header is cut off before its checksum"},
+	lbReasonREASON_FULL:               {Name: "full", Explanation: "a new flow, and the backends have as many connections as they may"},
 	lbReasonREASON_REPLY_HELD:         {Name: "reply-held", Explanation: "a NAT backend's reply whose next hop is not known yet, or that cannot go on as it is: the stack sees to it"},
 	lbReasonREASON_REPLIED:            {Name: "replied", Explanation: "a NAT backend's reply, sent on from its VIP"},
 	lbReasonREASON_REPLY_REDIRECTED:   {Name: "reply-redirected", Explanation: "a NAT backend's reply, sent on from its VIP by another interface"},

@@ -44,7 +44,8 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		return done, err
 	}
 	half := 1 - halfOf(s.word())
-	fresh, err := buildDirectory(half, want, scopes, tables, regions, device)
+	pools := poolsOf(want, regions)
+	fresh, err := buildDirectory(half, want, scopes, tables, regions, pools, device)
 	if err != nil {
 		return done, err
 	}
@@ -67,6 +68,7 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 	if err != nil {
 		return done, err
 	}
+	s.writeOrders(want, pools)
 	done.slots = s.writeChoices(want, regions, device)
 	if !s.same(fresh) || !s.sameKeys(want) {
 		s.stage(half, fresh, flowhash.NewKeys(want.Seed))
@@ -83,7 +85,7 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 }
 
 // buildDirectory lays out VIPs and services for one half.
-func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, tables, regions []uint32,
+func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, tables, regions, pools []uint32,
 	device func(string) (*net.Interface, error),
 ) (*directory, error) {
 	vips := make([]lbVip, len(want.VIPs))
@@ -114,7 +116,7 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 		svc := &want.Services[i]
 		v := &want.VIPs[svc.VIP]
 		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
-			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i])...)
+			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i], pools[i])...)
 	}
 	return place(half, vips, services, peerKeys(want))
 }

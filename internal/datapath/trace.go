@@ -86,7 +86,8 @@ func (v *View) privateInstance() (*Instance, error) {
 		delete(spec.Programs, name)
 	}
 	shared := make(map[string]*ebpf.Map)
-	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows", "glimpses", "exceptions"} {
+	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows", "glimpses", "exceptions",
+		"orders", "loads", "turns"} {
 		shared[name] = v.set.maps[name]
 	}
 	programs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})

@@ -10,7 +10,7 @@ import (
 // A TracedSlot is the entry of a service's choice that decided, and the backend that it led to.
 type TracedSlot struct {
 	Slot    int            `json:"slot"`
-	Marks   []string       `json:"marks,omitempty"`   // of one in transition: moving, exceptions, noting
+	Marks   []string       `json:"marks,omitempty"`   // moving, exceptions, noting; of a service that remembers its flows: scheduled
 	Backend *TracedBackend `json:"backend,omitempty"` // none when nobody takes the flow
 }
 
@@ -24,7 +24,7 @@ type TracedBackend struct {
 }
 
 // slotMarkNames are by bit.
-var slotMarkNames = [...]string{"moving", "exceptions", "noting"}
+var slotMarkNames = [...]string{"moving", "exceptions", "noting", "sources", "scheduled"}
 
 func (s *mapSet) tracedSlot(raw *lbTrace) *TracedSlot {
 	flags := lbTraceFlags(raw.Flags)

@@ -39,6 +39,7 @@ type Targets map[string]Target
 type Target struct {
 	Backends []lb.Backend
 	Choice   *lb.Choice
+	Schedule *lb.Schedule // nil: Choice says all
 }
 
 // A Builder builds one State after another and computes only what changed between them. The zero
@@ -133,7 +134,7 @@ func services(state *lb.State, cfg *config.Config, targets Targets) error {
 			}
 			service := lb.Service{
 				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
-				Encap: s.Encap, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice,
+				Encap: s.Encap, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice, Schedule: target.Schedule,
 			}
 			if s.Forward != lb.ForwardLocal {
 				service.TCPIdle, service.UDPIdle = s.Idle()

@@ -38,7 +38,9 @@ func parsed(t *testing.T) *config.Config {
 }
 
 func TestAServiceGetsItsTargetAtEachOfItsVIPs(t *testing.T) {
-	target := Target{[]lb.Backend{{Name: "a", Addr: netip.MustParseAddr("203.0.113.21")}}, &lb.Choice{}}
+	target := Target{
+		Backends: []lb.Backend{{Name: "a", Addr: netip.MustParseAddr("203.0.113.21")}}, Choice: &lb.Choice{}, Schedule: &lb.Schedule{Affinity: time.Minute},
+	}
 	cfg := parsed(t)
 	built := buildWith(t, cfg, Targets{"web": target})
 	agreed, err := Agreed(cfg, &Agreement{}, Targets{"web": target})
@@ -52,7 +54,7 @@ func TestAServiceGetsItsTargetAtEachOfItsVIPs(t *testing.T) {
 			want := lb.Service{
 				Name: "web", VIP: vip, Protocol: lb.ProtocolTCP, Ports: []lb.PortRange{{First: 80, Last: 80}}, Hash: lb.HashSourcePort,
 				Forward: lb.ForwardTunnel, Encap: lb.EncapGUE, MSS: 1380, TCPIdle: 15 * time.Minute,
-				Backends: target.Backends, Choice: target.Choice,
+				Backends: target.Backends, Choice: target.Choice, Schedule: target.Schedule,
 			}
 			if diff := cmp.Diff(want, got, whole()...); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)

@@ -208,6 +208,7 @@ type Service struct {
 	UDPIdle  time.Duration // the same of a flow of anything else
 	Backends []Backend     // at most MaxBackends; places stay while a slot or a flow names them
 	Choice   *Choice
+	Schedule *Schedule // nil: flows go by Choice alone, and none at rest is remembered
 }
 
 // NoNode is the owner of a bucket that nobody may serve.

@@ -23,6 +23,7 @@ type BackendAdmin struct {
 	Drain   bool // takes no new flows; those it has stay
 	Disable bool // takes nothing at all, as if it were down
 	Weight  *int // 0..lb.MaxWeight instead of the configured one; nil for the configured one
+	MaxConn *int // the same of connections at the same time; 0: any number
 }
 
 // Each decision has a key of its own here, too: backend/SERVICE/BACKEND/WHAT, the words of which are
@@ -30,6 +31,7 @@ type BackendAdmin struct {
 const (
 	backendPrefix = "backend/"
 	adminDisable  = "disable" // 1
+	adminMaxConn  = "maxconn" // decimal
 )
 
 // SetBackendDrain drains a backend or ends that.
@@ -51,6 +53,18 @@ func (s *Store) SetBackendWeight(b BackendName, weight *int) error {
 		return fmt.Errorf("store: backend %s: weight %d is not in 0..%d", b, *weight, lb.MaxWeight)
 	}
 	return s.setBackend(b, adminWeight, true, strconv.Itoa(*weight))
+}
+
+// SetBackendMaxConn sets how many connections a backend may have, 0 for any number; nil gives it back to
+// the configuration.
+func (s *Store) SetBackendMaxConn(b BackendName, most *int) error {
+	if most == nil {
+		return s.setBackend(b, adminMaxConn, false, "")
+	}
+	if *most < 0 || *most > lb.MaxConn {
+		return fmt.Errorf("store: backend %s: maxconn %d is not in 0..%d", b, *most, lb.MaxConn)
+	}
+	return s.setBackend(b, adminMaxConn, true, strconv.Itoa(*most))
 }
 
 func (s *Store) setBackend(b BackendName, what string, set bool, value string) error {
@@ -97,6 +111,8 @@ func (a *BackendAdmin) read(what, value string) bool {
 		a.Disable = true
 	case what == adminWeight && n >= 0 && n <= lb.MaxWeight:
 		a.Weight = &n
+	case what == adminMaxConn && n >= 0 && n <= lb.MaxConn:
+		a.MaxConn = &n
 	default:
 		return false
 	}

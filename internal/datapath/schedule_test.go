@@ -1,0 +1,562 @@
+package datapath_test
+
+import (
+	"encoding/binary"
+	"math"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+
+	"github.com/lbctl/lbctl/internal/datapath"
+	"github.com/lbctl/lbctl/internal/lb"
+	"github.com/lbctl/lbctl/internal/packettest"
+)
+
+// A roster is a schedule and what its three backends are like.
+type roster struct {
+	lb.Schedule
+	weights [3]int
+	maxconn [3]int
+	slots   int16 // the backend of all slots
+	dead    []int
+}
+
+// rosterWorld is slotWorld with a schedule.
+func rosterWorld(r roster) *lb.State {
+	state := slotWorld(r.slots, lb.NoBackend, 0, r.dead...)
+	for i := range state.Services {
+		s := &state.Services[i]
+		s.Schedule = &r.Schedule
+		s.Backends = slices.Clone(s.Backends)
+		for place := range s.Backends {
+			s.Backends[place].Weight, s.Backends[place].MaxConn = r.weights[place], r.maxconn[place]
+		}
+	}
+	return state
+}
+
+// equal is three backends of one weight.
+func equal(scheduler lb.Scheduler) roster {
+	return roster{
+		Schedule: lb.Schedule{Scheduler: scheduler, Order: []int16{0, 1, 2}, Sorry: lb.NoBackend}, weights: [3]int{100, 100, 100},
+	}
+}
+
+func (l *slotLab) schedule(r roster) {
+	l.Helper()
+	if _, err := l.instance.Set(rosterWorld(r), worldDevice); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// at is the backend that a frame goes to, lb.NoBackend for none.
+func (l *slotLab) at(frame []byte) int {
+	l.Helper()
+	out, err := l.instance.Run(frame, ingress)
+	if err != nil {
+		l.Fatal(err)
+	}
+	if out.Action == actionTX && slices.Equal(out.Frame[:5], []byte{2, 0, 0, 7, 0}) {
+		return int(out.Frame[5])
+	}
+	return lb.NoBackend
+}
+
+// open opens a connection: it goes to the same backend with every segment.
+func (l *slotLab) open(port uint16) int {
+	l.Helper()
+	backend := l.at(l.segment(port, packettest.SYN))
+	if backend == lb.NoBackend {
+		return backend
+	}
+	for range 3 {
+		l.goes("a connection that opens goes on", l.segment(port, packettest.ACK), backend)
+	}
+	return backend
+}
+
+// shares opens so many connections and counts where they are.
+func (l *slotLab) shares(n int) (count [3]int) {
+	l.Helper()
+	for i := range n {
+		backend := l.at(l.segment(uint16(10000+i), packettest.SYN))
+		if backend < 0 {
+			l.Fatalf("connection %d goes nowhere", i)
+		}
+		count[backend]++
+	}
+	return count
+}
+
+// look is what lbd does every two seconds, and returns the connections that it found.
+func (l *slotLab) look() []int {
+	l.Helper()
+	if _, err := l.instance.Exceptions(); err != nil {
+		l.Fatal(err)
+	}
+	loads, err := l.instance.Loads()
+	if err != nil {
+		l.Fatal(err)
+	}
+	return loads["tcp"][:3]
+}
+
+func (l *slotLab) hasLoads(when string, want ...int) {
+	l.Helper()
+	if diff := gocmp.Diff(want, l.look()); diff != "" {
+		l.Errorf("%s (-want +got):\n%s", when, diff)
+	}
+}
+
+func TestScheduledFlows(t *testing.T) {
+	instance := instanceOf(t, rosterWorld(equal(lb.SchedulerRoundRobin)))
+	inBoth := []string{"round-robin", "errors", "affinity"} // families
+	for _, test := range []struct {
+		name string
+		do   func(*slotLab)
+	}{
+		{"round-robin", roundRobin},
+		{"random", randomly},
+		{"least-conn", leastConn},
+		{"least-conn draws", leastConnOfMany},
+		{"a SYN that is repeated goes to the same backend", repeatedSYNs},
+		{"flows of the dead are scheduled anew", scheduledDead},
+		{"who is drained keeps what it has", scheduledDrain},
+		{"datagrams are scheduled", scheduledDatagrams},
+		{"errors", scheduledErrors},
+		{"what closes is forgotten soon", closingFlows},
+		{"affinity", affinity},
+		{"a full backend passes on", fullPassesOn},
+		{"a full backend may drop", fullDrops},
+		{"when all are full one says sorry", fullSorry},
+		{"maglev overflows, too", fullMaglev},
+		{"what is unknown goes by its slot", unknownBySlot},
+		{"a service may begin and end to remember", beginsAndEnds},
+	} {
+		for i, f := range families {
+			if i > 0 && !slices.Contains(inBoth, test.name) {
+				continue
+			}
+			t.Run(test.name+"/"+f.name, func(t *testing.T) {
+				l := &slotLab{t, f, instance}
+				l.schedule(equal(lb.SchedulerRoundRobin))
+				l.age(100 * time.Hour) // what the last one left
+				l.hasNoted("at first", map[uint16]int{})
+				for range 10 { // half of what is being opened is given up each time
+					l.look()
+				}
+				test.do(l)
+			})
+		}
+	}
+}
+
+func roundRobin(l *slotLab) {
+	if got := l.shares(300); got != [3]int{100, 100, 100} {
+		l.Errorf("of one weight: %v", got)
+	}
+	r := equal(lb.SchedulerRoundRobin)
+	r.weights, r.Order = [3]int{300, 200, 100}, []int16{0, 1, 0, 2, 1, 0}
+	l.age(time.Hour)
+	l.schedule(r)
+	for turn := range 50 { // also when it begins in the middle of one
+		if got := l.shares(6); got != [3]int{3, 2, 1} {
+			l.Fatalf("turn %d: %v", turn, got)
+		}
+		l.age(time.Hour)
+	}
+}
+
+func randomly(l *slotLab) {
+	r := equal(lb.SchedulerRandom)
+	r.weights, r.Order = [3]int{300, 200, 100}, []int16{0, 1, 0, 2, 1, 0}
+	l.schedule(r)
+	const n = 30000
+	got := l.shares(n)
+	for place, part := range []float64{3, 2, 1} {
+		want := n * part / 6
+		// five times the standard deviation: one run of 500,000 fails
+		if off := math.Abs(float64(got[place]) - want); off > 5*math.Sqrt(want*(1-part/6)) {
+			l.Errorf("place %d: %d of %d, want %.0f", place, got[place], n, want)
+		}
+	}
+}
+
+func leastConn(l *slotLab) {
+	for port := range uint16(30) { // by turns
+		l.open(1000 + port)
+	}
+	l.hasLoads("by turns", 10, 10, 10)
+	for port := range uint16(30) {
+		if l.at(l.segment(1000+port, packettest.ACK)) == 1 {
+			l.goes("a connection ends", l.segment(1000+port, packettest.ACK|packettest.FIN), 1)
+			l.goes("and ends again", l.segment(1000+port, packettest.ACK|packettest.FIN), 1)
+		}
+	}
+	l.hasLoads("after the second one's ended", 10, 0, 10)
+	l.schedule(equal(lb.SchedulerLeastConn))
+	for port := range uint16(10) {
+		if got := l.open(2000 + port); got != 1 {
+			l.Errorf("the least loaded is 1, and a connection goes to %d", got)
+		}
+	}
+	for range 3 {
+		l.open(uint16(3000 + len(l.noted())))
+	}
+	l.hasLoads("then all are alike", 11, 11, 11)
+	r := equal(lb.SchedulerLeastConn)
+	r.weights = [3]int{200, 100, 100}
+	l.schedule(r)
+	for port := range uint16(11) {
+		l.open(4000 + port)
+	}
+	l.hasLoads("with twice the weight", 22, 11, 11)
+	if got := l.shares(400); got != [3]int{200, 100, 100} {
+		l.Errorf("who is being opened counts, too: %v", got)
+	}
+}
+
+// Of more than 16 places of the order three are drawn. The busy one gets a connection only if all three are its.
+func leastConnOfMany(l *slotLab) {
+	for range 3 {
+		for port := range uint16(100) {
+			if l.at(l.segment(1000+port, packettest.SYN)) == 0 {
+				l.open(1000 + port)
+			}
+		}
+	}
+	for range 10 {
+		l.look()
+	}
+	r := equal(lb.SchedulerLeastConn)
+	for range 7 {
+		r.Order = append(r.Order, 0, 1, 2)
+	}
+	l.schedule(r)
+	var count [3]int
+	for port := range uint16(30) {
+		count[l.at(l.segment(5000+port, packettest.SYN))]++
+	}
+	if count[0] > 6 {
+		l.Errorf("the busy one got %d of 30", count[0])
+	}
+}
+
+func repeatedSYNs(l *slotLab) {
+	for port := range uint16(30) {
+		backend := l.at(l.segment(1000+port, packettest.SYN))
+		for range 3 {
+			l.goes("a SYN that is sent again", l.segment(1000+port, packettest.SYN), backend)
+		}
+		l.goes("the connection", l.segment(1000+port, packettest.ACK), backend)
+		l.goes("a late SYN, or somebody else's", l.segment(1000+port, packettest.SYN), backend)
+		l.goes("the connection lives", l.segment(1000+port, packettest.ACK), backend)
+	}
+	l.hasLoads("each counts once", 10, 10, 10)
+}
+
+func scheduledDead(l *slotLab) {
+	backends := make(map[uint16]int)
+	for port := range uint16(30) {
+		backends[1000+port] = l.open(1000 + port)
+	}
+	r := equal(lb.SchedulerRoundRobin)
+	r.dead, r.Order, r.weights, r.slots = []int{1}, []int16{0, 2}, [3]int{100, 0, 100}, 2
+	l.schedule(r)
+	for port, backend := range backends {
+		if backend != 1 {
+			l.goes("who lives stays", l.segment(port, packettest.ACK), backend)
+			continue
+		}
+		l.goes("a segment to the dead is for another to answer", l.segment(port, packettest.ACK), 2)
+		if got := l.open(port); got == 1 || got == lb.NoBackend {
+			l.Errorf("a SYN for the dead goes to %d", got)
+		}
+	}
+	if got := l.look(); got[1] != 0 || got[0]+got[2] != 30 {
+		l.Errorf("connections: %v", got)
+	}
+}
+
+func scheduledDrain(l *slotLab) {
+	backends := make(map[uint16]int)
+	for port := range uint16(30) {
+		backends[1000+port] = l.open(1000 + port)
+	}
+	r := equal(lb.SchedulerRoundRobin)
+	r.Order, r.weights = []int16{0, 2}, [3]int{100, 0, 100}
+	l.schedule(r)
+	for port, backend := range backends {
+		l.goes("who was there stays", l.segment(port, packettest.ACK), backend)
+	}
+	if got := l.shares(100); got != [3]int{50, 0, 50} {
+		l.Errorf("new ones: %v", got)
+	}
+}
+
+func scheduledDatagrams(l *slotLab) {
+	var count [3]int
+	for port := range uint16(30) {
+		backend := l.at(l.datagram(1000 + port))
+		count[backend]++
+		for range 3 {
+			l.goes("a datagram of the same flow", l.datagram(1000+port), backend)
+		}
+	}
+	if count != [3]int{10, 10, 10} {
+		l.Errorf("flows: %v", count)
+	}
+	l.age(slotUDPIdle + datapath.TellWithin + time.Second)
+	l.hasNoted("after the time", map[uint16]int{})
+}
+
+func scheduledErrors(l *slotLab) {
+	backends := make(map[uint16]int)
+	for port := range uint16(6) {
+		backends[1000+port] = l.open(1000 + port)
+	}
+	for port, backend := range backends {
+		l.goes("an error about it", l.errorAbout(port), backend)
+		l.goes("its end", l.segment(port, packettest.RST), backend)
+	}
+	l.hasLoads("an error is no segment", 0, 0, 0)
+	l.goes("an error about nothing that is known goes by the slot", l.errorAbout(999), 0)
+	for id := range uint16(6) {
+		d := datagram{l.family, vipMine, id}
+		at := l.at(d.fragment(0, true, udp{Src: 2000 + id, Dst: portWeb}, raw{Bytes: make([]byte, 56)}))
+		l.goes("a fragment follows the first", d.later(), at)
+	}
+}
+
+func closingFlows(l *slotLab) {
+	backend := l.open(1000)
+	l.goes("it closes", l.segment(1000, packettest.FIN|packettest.ACK), backend)
+	l.goes("and acknowledges", l.segment(1000, packettest.ACK), backend)
+	l.age(50 * time.Second)
+	l.hasNoted("for a while", map[uint16]int{1000: backend})
+	l.goes("a late one", l.segment(1000, packettest.ACK), backend)
+	l.age(80 * time.Second)
+	l.hasNoted("then no more", map[uint16]int{})
+	backend = l.open(1001)
+	l.goes("another one closes", l.segment(1001, packettest.FIN|packettest.ACK), backend)
+	if got := l.open(1001); got == backend {
+		l.Errorf("its port is used again, and it is no new flow")
+	}
+	if got := l.noted(); got[1001] == backend {
+		l.Errorf("the new one is noted at the old one's backend")
+	}
+	idle := l.open(1002)
+	l.age(slotTCPIdle + time.Minute)
+	if got := l.open(1002); got == idle {
+		l.Errorf("who said nothing for too long is no new flow")
+	}
+}
+
+func affinity(l *slotLab) {
+	const keeps = 100 * time.Second
+	r := equal(lb.SchedulerRoundRobin)
+	r.Affinity = keeps
+	l.schedule(r)
+	backend := l.at(l.segment(1000, packettest.SYN))
+	l.goes("the next one, before the first is open", l.segment(1001, packettest.SYN), backend)
+	l.goes("the first goes on", l.segment(1000, packettest.ACK), backend)
+	for port := range uint16(10) {
+		l.goes("a new one of the same client", l.segment(1002+port, packettest.SYN), backend)
+	}
+	other := &slotLab{l.T, l.family, l.instance}
+	other.client = l.client.Next()
+	if got := other.open(1000); got == backend {
+		l.Errorf("another client is at the same backend: %d", got)
+	}
+	l.age(keeps - 10*time.Second)
+	l.goes("just in time", l.segment(1100, packettest.SYN), backend)
+	l.age(keeps - 10*time.Second)
+	l.goes("the time begins with the last new one", l.segment(1200, packettest.SYN), backend)
+	l.age(keeps + 10*time.Second)
+	backend = l.open(1299) // whoever's turn it is
+	l.age(keeps + 10*time.Second)
+	if got := l.open(1300); got == backend {
+		l.Errorf("after the time it is still at %d", got)
+	}
+	backend = l.at(l.segment(1300, packettest.ACK))
+	r.Order, r.weights[backend] = slices.DeleteFunc(slices.Clone(r.Order), func(p int16) bool { return int(p) == backend }), 0
+	l.schedule(r)
+	if got := l.open(1400); got == backend {
+		l.Errorf("a drained backend gets a new flow")
+	}
+}
+
+func fullPassesOn(l *slotLab) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.maxconn = [3]int{2, 5, 0}
+	l.schedule(r)
+	for port := range uint16(20) {
+		l.open(1000 + port)
+	}
+	l.hasLoads("as many as they may", 2, 5, 13)
+	l.goes("one ends", l.segment(l.portAt(0), packettest.RST), 0)
+	for port := range uint16(3) {
+		l.open(2000 + port)
+	}
+	l.hasLoads("and another may come", 2, 5, 15)
+	r = equal(lb.SchedulerLeastConn)
+	r.maxconn = [3]int{2, 7, 16}
+	l.schedule(r)
+	for port := range uint16(5) {
+		l.open(3000 + port)
+	}
+	l.hasLoads("with least-conn, too", 2, 7, 16)
+	l.goes("all are full", l.segment(4000, packettest.SYN), lb.NoBackend)
+	l.counts("full", "tcp", 1)
+	l.hasLoads("which adds nothing", 2, 7, 16)
+}
+
+// portAt is a port of the client whose flow is noted there.
+func (l *slotLab) portAt(backend int) uint16 {
+	for port, at := range l.noted() {
+		if at == backend {
+			return port
+		}
+	}
+	return 0
+}
+
+// counts checks what was counted of a service, since the last time somebody looked.
+func (l *slotLab) counts(reason, service string, want uint64) {
+	l.Helper()
+	list, err := l.instance.Counters()
+	if err != nil {
+		l.Fatal(err)
+	}
+	for _, c := range list {
+		if c.Scope == l.serviceScope(service, vipMine) && c.Reason == reason && c.Packets >= want {
+			return
+		}
+	}
+	l.Errorf("%s is not counted %d times: %v", reason, want, list)
+}
+
+func fullDrops(l *slotLab) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.maxconn, r.Overflow = [3]int{0, 3, 0}, lb.OverflowDrop
+	l.schedule(r)
+	refused := 0
+	for port := range uint16(30) {
+		if l.open(1000+port) == lb.NoBackend {
+			refused++
+		}
+	}
+	if l.hasLoads("none passes on", 10, 3, 10); refused != 7 {
+		l.Errorf("%d were refused, want 7", refused)
+	}
+}
+
+func fullSorry(l *slotLab) {
+	r := equal(lb.SchedulerRandom)
+	r.Order, r.Sorry, r.weights, r.maxconn = []int16{0, 1}, 2, [3]int{100, 100, 0}, [3]int{3, 3, 0}
+	l.schedule(r)
+	for port := range uint16(10) {
+		l.open(1000 + port)
+	}
+	l.hasLoads("the rest is told sorry", 3, 3, 4)
+}
+
+func fullMaglev(l *slotLab) {
+	r := equal(lb.SchedulerMaglev)
+	r.maxconn = [3]int{4, 4, 0}
+	l.schedule(r)
+	for port := range uint16(4) {
+		if got := l.open(1000 + port); got != 0 {
+			l.Errorf("all slots are the first one's, and a connection goes to %d", got)
+		}
+	}
+	for port := range uint16(20) {
+		if got := l.open(2000 + port); got == 0 {
+			l.Errorf("the first one is full, and gets another connection")
+		}
+	}
+	if got := l.look(); got[0] != 4 || got[1] != 4 || got[2] != 16 {
+		l.Errorf("connections: %v", got)
+	}
+}
+
+func unknownBySlot(l *slotLab) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.slots = 2
+	l.schedule(r)
+	for port := range uint16(9) {
+		l.goes("what nothing is known of", l.segment(1000+port, packettest.ACK), 2)
+	}
+	l.hasNoted("which leaves nothing", map[uint16]int{})
+	state := rosterWorld(r)
+	moving := slotWorld(1, 2, lb.SlotMoving).Services[0].Choice
+	for i := range state.Services {
+		state.Services[i].Choice = moving
+	}
+	if _, err := l.instance.Set(state, worldDevice); err != nil {
+		l.Fatal(err)
+	}
+	for port := range uint16(9) {
+		l.goes("and stays where its slot was", l.segment(1000+port, packettest.ACK), 2)
+	}
+}
+
+func beginsAndEnds(l *slotLab) {
+	l.set(1, lb.NoBackend, 0)
+	l.goes("by its slot", l.segment(1000, packettest.SYN), 1)
+	r := equal(lb.SchedulerRoundRobin)
+	r.slots = 1
+	l.schedule(r)
+	l.goes("it stays", l.segment(1000, packettest.ACK), 1)
+	backends := make(map[uint16]int)
+	for port := range uint16(9) {
+		backends[2000+port] = l.open(2000 + port)
+	}
+	r.Scheduler = lb.SchedulerMaglev
+	l.schedule(r)
+	for port, backend := range backends {
+		l.goes("what was scheduled stays", l.segment(port, packettest.ACK), backend)
+	}
+	l.goes("and the slot decides again", l.segment(3000, packettest.SYN), 1)
+}
+
+// A flood of SYNs and of ACKs from made-up sources neither adds notes nor takes any away.
+func TestAFloodIsScheduledAndNotNoted(t *testing.T) {
+	for _, scheduler := range []lb.Scheduler{lb.SchedulerRoundRobin, lb.SchedulerLeastConn, lb.SchedulerRandom} {
+		t.Run(scheduler.String(), func(t *testing.T) {
+			r := equal(scheduler)
+			r.Affinity, r.maxconn = time.Minute, [3]int{1000, 1000, 1000}
+			l := &slotLab{t, v4, instanceOf(t, rosterWorld(r))}
+			at := make(map[uint16]int)
+			for port := uint16(20000); port < 20100; port++ {
+				at[port] = l.open(port)
+			}
+			random := rand.New(rand.NewPCG(1, 2))
+			for range 20_000 {
+				var client [4]byte
+				binary.BigEndian.PutUint32(client[:], 0xc6120000|random.Uint32N(1<<17))
+				frame := frameOf(l.eth(vipMine), l.between(netip.AddrFrom4(client), l.vip(vipMine)),
+					tcp{Src: uint16(1024 + random.IntN(60000)), Dst: portWeb, Flags: []uint8{packettest.SYN, packettest.ACK}[random.IntN(2)]})
+				if out, err := l.instance.Run(frame, ingress); err != nil || out.Action != actionTX {
+					t.Fatal(out.Action, err)
+				}
+			}
+			if extra := len(l.noted()) - len(at) - 1; extra < 0 || extra > 10 { // one is the client's
+				t.Errorf("%d of the flood are noted, want next to none", extra)
+			}
+			for port, backend := range at {
+				l.goes("legitimate, after the flood", l.segment(port, packettest.ACK), backend)
+			}
+			if got := l.look(); got[0]+got[1]+got[2] < 100 || got[0]+got[1]+got[2] > 110 {
+				t.Errorf("connections: %v", got)
+			}
+			if backend := l.open(30000); backend == lb.NoBackend {
+				t.Error("the flood fills the backends")
+			}
+		})
+	}
+}
