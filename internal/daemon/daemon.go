@@ -95,7 +95,7 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 		changes: make(chan netmon.Event, 1),
 		checked: make(chan struct{}, 1),
 		stirred: make(chan struct{}, 1),
-		notices: newNotices(hooks.NewRunner(opts.Log)),
+		notices: newNotices(hooks.NewRunner(filepath.Join(opts.StateDir, "hooks"), opts.Log)),
 
 		announcer: announce.New(opts.Log),
 		forwarder: newForwarder(opts.Log),

@@ -18,7 +18,7 @@ import (
 )
 
 func TestAStateIsToldOnceAndWithTheOneBefore(t *testing.T) {
-	n := newNotices(hooks.NewRunner(slog.New(slog.DiscardHandler)))
+	n := newNotices(hooks.NewRunner(t.TempDir(), slog.New(slog.DiscardHandler)))
 	n.set(&config.Config{ClusterName: "web", Node: "n1"})
 	master, fault := hooks.Event{State: hooks.Master, Priority: 100, What: "well"}, hooks.Event{State: hooks.Fault, What: "ill", Why: "why"}
 	event := func(name string, before hooks.State, e hooks.Event) hooks.Event {

@@ -23,11 +23,13 @@ const (
 // A Runner runs hooks: each one event at a time, in their order, and none waits for another. Its
 // methods may be called in parallel, and do not wait.
 type Runner struct {
+	dir  string
 	log  *slog.Logger
 	wake chan struct{}
 
 	mu    sync.Mutex
 	hooks []*hook
+	runs  uint64
 }
 
 type hook struct {
@@ -35,6 +37,8 @@ type hook struct {
 	queue   []Event
 	busy    bool   // a goroutine tells what is in the queue
 	gone    bool   // not wanted any more; it goes when it is not busy
+	telling Event  // what it is being told
+	current string // the file that is there as long as nothing newer is to be told of the same; see mark
 	dropped uint64 // events, since Set brought the hook
 	burst   uint64 // events dropped since the queue was last told about
 	failed  string // why the last run failed; empty: it did not
@@ -48,9 +52,9 @@ type Status struct {
 	Failed  string // why the last run failed; empty: it did not
 }
 
-// NewRunner returns a Runner without hooks.
-func NewRunner(log *slog.Logger) *Runner {
-	return &Runner{log: log, wake: make(chan struct{}, 1)}
+// NewRunner returns a Runner without hooks. The directory is its own; all users can read it.
+func NewRunner(dir string, log *slog.Logger) *Runner {
+	return &Runner{dir: dir, log: log, wake: make(chan struct{}, 1)}
 }
 
 // Set says which hooks there shall be from now on. One that was there before, by its command, keeps
@@ -105,6 +109,9 @@ func (r *Runner) Tell(e Event) {
 
 func (r *Runner) push(h *hook, e Event) {
 	h.queue = append(h.queue, e)
+	if h.busy && sameSubject(&h.telling, &e) {
+		h.unmark()
+	}
 	if len(h.queue) <= maxQueue {
 		return
 	}
@@ -117,6 +124,9 @@ func (r *Runner) push(h *hook, e Event) {
 
 // Run runs hooks until ctx ends, gives them a moment to end, kills what is left, and returns nil.
 func (r *Runner) Run(ctx context.Context) error {
+	if err := r.prepare(); err != nil {
+		return err
+	}
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	var workers sync.WaitGroup
@@ -142,16 +152,23 @@ func (r *Runner) start(ctx context.Context, workers *sync.WaitGroup) {
 		if !h.busy && len(h.queue) > 0 {
 			h.busy = true
 			workers.Go(func() {
-				for e, c, more := r.next(ctx, h); more; e, c, more = r.next(ctx, h) {
-					r.ran(h, e, r.run(ctx, c, e))
+				for t, more := r.next(ctx, h); more; t, more = r.next(ctx, h) {
+					r.ran(h, t.event, r.run(ctx, t))
 				}
 			})
 		}
 	}
 }
 
+// A turn is one event for one hook.
+type turn struct {
+	config  config.Hook
+	event   Event
+	current string // a file, see mark
+}
+
 // next takes the oldest event of a hook. Without one the hook is not busy any more.
-func (r *Runner) next(ctx context.Context, h *hook) (e Event, c config.Hook, more bool) {
+func (r *Runner) next(ctx context.Context, h *hook) (t turn, more bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if h.burst > 0 {
@@ -161,23 +178,27 @@ func (r *Runner) next(ctx context.Context, h *hook) (e Event, c config.Hook, mor
 	if len(h.queue) == 0 || ctx.Err() != nil {
 		h.busy = false
 		r.hooks = slices.DeleteFunc(r.hooks, func(h *hook) bool { return h.gone && !h.busy })
-		return e, c, false
+		return turn{}, false
 	}
-	e = h.queue[0]
+	e := h.queue[0]
 	h.queue = slices.Delete(h.queue, 0, 1)
-	return e, h.config, true
+	r.mark(h, e)
+	return turn{h.config, e, h.current}, true
 }
 
 // run tells one hook of one event.
-func (r *Runner) run(ctx context.Context, c config.Hook, e Event) error {
-	line, err := e.line()
+func (r *Runner) run(ctx context.Context, t turn) error {
+	line, err := t.event.line()
 	if err != nil {
 		return err
 	}
 	p := program.Program{
-		Command: slices.Concat(c.Command, e.arguments()), Env: e.environment(), Input: line, User: c.User,
+		Command: slices.Concat(t.config.Command, t.event.arguments()), Env: t.event.environment(), Input: line, User: t.config.User,
 	}
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	if t.current != "" {
+		p.Env = append(p.Env, "LB_CURRENT="+t.current)
+	}
+	ctx, cancel := context.WithTimeout(ctx, t.config.Timeout)
 	defer cancel()
 	said, err := p.Run(ctx)
 	if err != nil && said != "" {
@@ -190,6 +211,7 @@ func (r *Runner) run(ctx context.Context, c config.Hook, e Event) error {
 func (r *Runner) ran(h *hook, e Event, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	h.unmark()
 	command := h.config.Command[0]
 	h.failed = ""
 	if err != nil {

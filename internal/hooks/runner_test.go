@@ -46,7 +46,7 @@ func (b *safeBuffer) String() string {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	l := &lab{t: t, dir: t.TempDir(), log: &safeBuffer{}}
-	l.Runner = NewRunner(slog.New(slog.NewTextHandler(l.log, nil)))
+	l.Runner = NewRunner(filepath.Join(l.dir, "run"), slog.New(slog.NewTextHandler(l.log, nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()
