@@ -19,7 +19,8 @@ enum limits {
 	SLOTS = 65537, /* of a service's choice of backends; a prime, as Maglev's table needs */
 	CHOICE_WORDS = 32769, /* that they fill, two to a word */
 	BACKENDS = 1024, /* places a service has */
-	GLIMPSES = 262144, /* of flows of slots in transition; a power of two */
+	GLIMPSE_SETS = 65536, /* of flows of slots in transition; a power of two */
+	GLIMPSE_WAYS = 7, /* in one */
 	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
 	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
@@ -458,6 +459,15 @@ enum noted_protocol { NOTED_CLIENT = 255 };
 
 enum noted_flags { NOTED_CLOSING = 1 /* the client sent FIN or RST */ };
 
+/*
+ * Glimpses whose place would be the same. The way that was written longest ago is the next one to
+ * be; the turn is its number and, as in the glimpse, the tag that it had when it became that.
+ */
+struct glimpse_set {
+	__u64 turn;
+	__u64 ways[GLIMPSE_WAYS];
+};
+
 /* Where it is. */
 struct noted {
 	__u64 seen_ns; /* by this director; CLOCK_MONOTONIC_COARSE, as the next */
@@ -576,5 +586,6 @@ _Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
 _Static_assert(sizeof(struct reverse_key) == 24, "no holes in a key");
+_Static_assert(sizeof(struct glimpse_set) == 64, "a set is one cache line");
 _Static_assert(sizeof(struct noted_flow) == 32, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

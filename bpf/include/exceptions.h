@@ -29,16 +29,37 @@ ALWAYS_INLINE __u64 glimpse_age(__u64 glimpse, __u64 now)
 	return (now / NS_PER_S - glimpse) & GLIMPSE_SECONDS;
 }
 
-/* Where the glimpse of a flow is, and its tag. */
+/* The glimpse of a flow, or the one whose turn it is to be overwritten; and the flow's tag. */
 ALWAYS_INLINE __u64 *find_glimpse(const struct noted_flow *flow, __u64 *tag)
 {
 	__u64 hash = flow_hash(read_word(), flow->src_hi, flow->src_lo,
 			       (__u32)flow->src_port << 16 | flow->dst_port) ^
 		     ((__u64)flow->region << 8 | flow->protocol) * 0x9e3779b97f4a7c15ULL;
-	__u32 index = hash & (GLIMPSES - 1);
+	__u32 index = hash & (GLIMPSE_SETS - 1), way;
+	struct glimpse_set *set = bpf_map_lookup_elem(&glimpses, &index);
+	__u64 turn, next;
 
 	*tag = hash & GLIMPSE_TAG;
-	return bpf_map_lookup_elem(&glimpses, &index);
+	if (!set)
+		return NULL;
+#pragma unroll
+	for (int i = 0; i < GLIMPSE_WAYS; i++) {
+		__u64 seen = *(volatile __u64 *)&set->ways[i];
+
+		if (seen && (seen & GLIMPSE_TAG) == *tag)
+			return &set->ways[i];
+	}
+	turn = *(volatile __u64 *)&set->turn;
+	way = turn & 7;
+	if (way >= GLIMPSE_WAYS)
+		way = 0;
+	if ((*(volatile __u64 *)&set->ways[way] ^ turn) & GLIMPSE_TAG) { /* it was written since */
+		way = way + 1 < GLIMPSE_WAYS ? way + 1 : 0;
+		next = *(volatile __u64 *)&set->ways[way];
+		if (!tracing)
+			*(volatile __u64 *)&set->turn = (next & GLIMPSE_TAG) | way;
+	}
+	return &set->ways[way];
 }
 
 /* A place is of use if there is a way to it. */

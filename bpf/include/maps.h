@@ -140,14 +140,14 @@ struct {
 } flows SEC(".maps");
 
 /*
- * What was seen once of flows of slots in transition: direct mapped, so that a flood overwrites and
- * adds nothing. Idle in the steady state, as the next one.
+ * What was seen once of flows of slots in transition: of fixed size, so that a flood overwrites and
+ * adds nothing, the oldest first. Idle in the steady state, as the next one.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__type(key, __u32);
-	__type(value, __u64);
-	__uint(max_entries, GLIMPSES);
+	__type(value, struct glimpse_set);
+	__uint(max_entries, GLIMPSE_SETS);
 } glimpses SEC(".maps");
 
 /*

@@ -291,6 +291,40 @@ func TestAFloodIsNotNoted(t *testing.T) {
 	}
 }
 
+// Between a SYN and the next segment there is a round trip, and a flood's packets: 100,000 in 0.1 s are a
+// million a second. Their glimpses push out older ones first.
+func TestAFloodHidesNoHandshake(t *testing.T) {
+	const syn, ack, handshakes, between = packettest.SYN, packettest.ACK, 2000, 100_000
+	for _, f := range families {
+		l := &slotLab{t, f, instanceOf(t, slotWorld(1, 0, lb.SlotMoving))}
+		for _, flags := range []uint8{syn, ack} {
+			l.age(time.Hour)
+			l.hasNoted("at first", map[uint16]int{})
+			flood := packettest.NewLane(t, l.instance.XDP(), l.segment(9, flags), 1<<20, actionTX)
+			flood.Time(t, 1<<20) // every place is taken
+			for port := range uint16(handshakes) {
+				l.goes("a connection opens", l.segment(40_000+port, syn), 1)
+			}
+			took := flood.Time(t, between)
+			found := 0
+			for port := range uint16(handshakes) {
+				out, err := l.instance.Run(l.segment(40_000+port, ack), ingress)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if out.Frame[5] == 1 {
+					found++
+				}
+			}
+			share := 100 * float64(found) / handshakes
+			t.Logf("%s, flags %#02x: %d packets of a flood, %.0f ns each; %.2f %% of %d handshakes go on at their backend", f.name, flags, between, took, share, handshakes)
+			if share < 99.5 {
+				t.Errorf("%s, flags %#02x: %.2f %% of the handshakes go on at their backend, want 99.5", f.name, flags, share)
+			}
+		}
+	}
+}
+
 func exceptionsAreRead(l *slotLab) {
 	l.set(1, 0, lb.SlotMoving|lb.SlotNoting)
 	for range 2 {

@@ -28,14 +28,16 @@ func (i *Instance) AgeExceptions(by time.Duration) error {
 		}
 	}
 	const seconds = 1<<19 - 1
-	keys, values := make([]uint32, lbLimitsGLIMPSES), make([]uint64, lbLimitsGLIMPSES)
+	keys, values := make([]uint32, lbLimitsGLIMPSE_SETS), make([]lbGlimpseSet, lbLimitsGLIMPSE_SETS)
 	var cursor ebpf.MapBatchCursor
 	if n, err := glimpses.BatchLookup(&cursor, keys, values, nil); n != len(keys) {
 		return fmt.Errorf("read %d of %d glimpses: %w", n, len(keys), err)
 	}
-	for i, glimpse := range values {
-		if glimpse != 0 {
-			values[i] = glimpse&^seconds | (glimpse-uint64(by/time.Second))&seconds
+	for i := range values {
+		for way, glimpse := range values[i].Ways {
+			if glimpse != 0 {
+				values[i].Ways[way] = glimpse&^seconds | (glimpse-uint64(by/time.Second))&seconds
+			}
 		}
 	}
 	if _, err := glimpses.BatchUpdate(keys, values, nil); err != nil {

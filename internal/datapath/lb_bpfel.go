@@ -183,6 +183,12 @@ type lbFragmentKey struct {
 	Protocol uint32
 }
 
+type lbGlimpseSet struct {
+	_    structs.HostLayout
+	Turn uint64
+	Ways [7]uint64
+}
+
 type lbHotLayout uint32
 
 const (
@@ -241,7 +247,8 @@ const (
 	lbLimitsSLOTS            lbLimits = 65537
 	lbLimitsCHOICE_WORDS     lbLimits = 32769
 	lbLimitsBACKENDS         lbLimits = 1024
-	lbLimitsGLIMPSES         lbLimits = 262144
+	lbLimitsGLIMPSE_SETS     lbLimits = 65536
+	lbLimitsGLIMPSE_WAYS     lbLimits = 7
 	lbLimitsOPENING_SECONDS  lbLimits = 60
 	lbLimitsANSWERS          lbLimits = 1000
 	lbLimitsTUNNEL_HOPS      lbLimits = 64
