@@ -43,6 +43,7 @@ type loadClient struct {
 	sniff  *sniffer
 
 	made, exchanges, broken, stalls atomic.Int64
+	brokenHeld                      atomic.Int64
 	gap, slowest                    atomic.Int64 // nanoseconds
 	asked, lost, doubled, moved     atomic.Int64 // datagrams
 	mu                              sync.Mutex
@@ -176,15 +177,23 @@ func (c *loadClient) hold(ctx context.Context, v *visit) {
 		select {
 		case <-ctx.Done():
 			<-sometime(time.Duration(c.Held) * time.Second / 4000) // not all of them at once
-			c.timed("held connection", v, v.exchange)
+			c.exchangeHeld(v)
 			return
 		case <-next:
 		}
-		if !c.timed("held connection", v, v.exchange) {
+		if !c.exchangeHeld(v) {
 			return
 		}
 		next = time.After(c.Every)
 	}
+}
+
+func (c *loadClient) exchangeHeld(v *visit) bool {
+	ok := c.timed("held connection", v, v.exchange)
+	if !ok {
+		c.brokenHeld.Add(1)
+	}
+	return ok
 }
 
 // timed does something that must work, and not take long.
@@ -401,7 +410,7 @@ func (c *loadClient) report(held int) report {
 	defer s.mu.Unlock()
 	return report{
 		Connections: held + int(c.made.Load()), Held: held, Made: int(c.made.Load()), Exchanges: int(c.exchanges.Load()),
-		Broken: int(c.broken.Load()), StalledOver1s: int(c.stalls.Load()),
+		Broken: int(c.broken.Load()), BrokenHeld: int(c.brokenHeld.Load()), StalledOver1s: int(c.stalls.Load()),
 		LongestGapMS: milliseconds(&c.gap), SlowestConnectMS: milliseconds(&c.slowest),
 		Handshakes: len(s.syns), DuplicateSynAcks: s.doubled, SynRetransmits: s.resent, SynAckRetransmits: s.answered, Resets: s.resets,
 		Datagrams: int(c.asked.Load()), DatagramsLost: int(c.lost.Load()), DatagramsDoubled: int(c.doubled.Load()), DatagramsMoved: int(c.moved.Load()),

@@ -24,6 +24,7 @@ const (
 // writes "ready" and, at its end, what it has to tell.
 var roles = map[string]func(ctx context.Context, options []byte, ready func()) (result any, err error){
 	"client": playClient,
+	"flood":  playFlood,
 	"server": playServer,
 }
 

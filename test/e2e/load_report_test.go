@@ -19,6 +19,7 @@ type report struct {
 	Made              int     `json:"made"`            // the others
 	Exchanges         int     `json:"exchanges"`       // lines that went there and back
 	Broken            int     `json:"broken"`          // connections
+	BrokenHeld        int     `json:"broken_held"`     // those of them that should have stayed
 	StalledOver1s     int     `json:"stalled_over_1s"` // because something was lost
 	LongestGapMS      float64 `json:"longest_gap_ms"`  // of a line
 	SlowestConnectMS  float64 `json:"slowest_connect_ms"`
