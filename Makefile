@@ -27,8 +27,8 @@ NOSKIP := | go run -C tools ./noskip
 endif
 
 .DEFAULT_GOAL := build
-.PHONY: help build generate generate-check fmt lint test test-race test-kernels bench bench-drain bench-gate \
-	bench-peers fuzz demo clean
+.PHONY: help build generate generate-check fmt lint test test-race test-kernels bench bench-compare bench-drain \
+	bench-gate bench-peers fuzz demo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,9 +63,11 @@ lint: ## check Go with golangci-lint and the layout of C
 # -count=1: results depend on the kernel and on files that the cache of go test does not see. -p 1:
 # packages that load the machine side by side would make each other's clients wait.
 test: ## run all tests, as root; with CI=true a skipped test fails
+	@tools/install-haproxy.sh
 	{ go test -p 1 -count=1 -timeout 20m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
 
 test-race: ## run all tests with the race detector (needs gcc)
+	@tools/install-haproxy.sh
 	CGO_ENABLED=1 go test -race -count=1 -timeout 30m ./...
 
 test-kernels: ## run the datapath's tests on other kernels, in virtual machines
@@ -76,6 +78,10 @@ test-kernels: ## run the datapath's tests on other kernels, in virtual machines
 
 bench: ## run the datapath's benchmarks on this machine
 	go test -run '^$$' -bench . -count $(BENCHCOUNT) ./internal/datapath/...
+
+bench-compare: ## let clients work through directors, nftables and HAProxy, in namespaces
+	@tools/install-haproxy.sh
+	go test -run '^$$' -bench DirectorsBesideOthers -benchtime 1x ./test/e2e
 
 bench-drain: ## count the connections that planned changes break, by nftables' recipe and by ours
 	go test -run '^$$' -bench BrokenByAPlannedChange -benchtime 1x ./test/e2e

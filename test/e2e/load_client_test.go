@@ -120,8 +120,10 @@ func (c *loadClient) connect(number int) (*visit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &visit{Conn: conn, lines: bufio.NewReaderSize(conn, 64)}, nil
+	return newVisit(conn), nil
 }
+
+func newVisit(conn net.Conn) *visit { return &visit{Conn: conn, lines: bufio.NewReaderSize(conn, 64)} }
 
 // exchange sends a line and wants it back, by the same node as before.
 func (v *visit) exchange() error {

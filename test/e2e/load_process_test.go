@@ -23,6 +23,7 @@ const (
 // roles are what this binary can be instead of a test. One ends when its standard input does, and
 // writes "ready" and, at its end, what it has to tell.
 var roles = map[string]func(ctx context.Context, options []byte, ready func()) (result any, err error){
+	"rusher": playRusher,
 	"client": playClient,
 	"flood":  playFlood,
 	"server": playServer,
