@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/lbctl/lbctl/internal/config"
@@ -29,7 +30,8 @@ func doctorCommand(a *app) *cobra.Command {
 ARP that is answered for them, a strict rp_filter, a way back that is missing or a director, tunnels
 that nothing takes off; of nat, a gateway that is no director. On a director: backends that cannot
 be reached as the service needs it, tunnels that are too small, routing that is off and needed for
-nat, and, by asking on the link, who else answers for a VIP.
+nat, redirects that lead its backends elsewhere, masquerading without an address for it, and, by
+asking on the link, who else answers for a VIP.
 
 What the machine is to be is known from its lbd, from a file, or for a backend without lbd from
 --vips and the flags beside it. Needs root. Exit code 4 when something is wrong.`,
@@ -136,7 +138,7 @@ func (a *app) examineDirector(ctx context.Context, cfg *config.Config) ([]doctor
 
 // directorOf lists each backend of each service that forwards.
 func directorOf(cfg *config.Config) doctor.Director {
-	var d doctor.Director
+	d := doctor.Director{Masquerade: cfg.Masquerade}
 	for i := range cfg.VIPs {
 		d.VIPs = append(d.VIPs, doctor.VIP{Addr: cfg.VIPs[i].Address, Interface: cfg.VIPs[i].Interface})
 	}
@@ -149,9 +151,14 @@ func directorOf(cfg *config.Config) doctor.Director {
 		for _, vip := range s.VIPs {
 			v6 = v6 || vip.Is6()
 		}
+		all := lb.ProtocolAny
+		if slices.Equal(s.Ports, []lb.PortRange{lb.AllPorts}) {
+			all = s.Protocol
+		}
 		for _, b := range s.Backends {
 			d.Backends = append(d.Backends, doctor.Target{
 				Service: s.Name, Name: b.Name, Addr: b.Address, Method: s.Forward, Encap: s.Encap, MSS: int(s.MSS), V6: v6,
+				Protocol: all,
 			})
 		}
 	}

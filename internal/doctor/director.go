@@ -19,6 +19,8 @@ import (
 type Director struct {
 	VIPs     []VIP
 	Backends []Target
+	// Masquerade is what backends begin themselves.
+	Masquerade []lb.Masquerade
 	// Claims counts what the datapath dropped because it claimed a VIP for another MAC, by VIP; nil
 	// when that cannot be read.
 	Claims func() (map[netip.Addr]uint64, error)
@@ -39,6 +41,8 @@ type Target struct {
 	Encap   lb.Encap // of tunnel
 	MSS     int      // that larger ones are cut to; 0: they are not
 	V6      bool     // clients' packets are IPv6
+	// Protocol is that of which all ports are the service's; ProtocolAny: it has only some.
+	Protocol lb.Protocol
 }
 
 // usualMTU is what clients' packets are long at most, unless they were told otherwise.
@@ -64,7 +68,7 @@ func (d Director) Examine(ctx context.Context) ([]Finding, error) {
 	for _, t := range d.Backends {
 		errs = append(errs, t.way(&r))
 	}
-	errs = append(errs, d.routing(&r))
+	errs = append(errs, d.routing(&r), d.redirects(&r), d.masquerade(&r))
 	errs = append(errs, d.claims(ctx, &r))
 	return r, errors.Join(errs...)
 }
@@ -152,8 +156,9 @@ func (d Director) claims(ctx context.Context, r *report) error {
 	}
 	var errs []error
 	for _, vip := range d.VIPs {
-		if !vip.Addr.Is4() {
-			continue // the kernel answers solicitations for addresses of the interface only
+		check, requests, fix := "arp", "ARP requests", "there: "+recipe.Sysctl("eth0", "arp_ignore", "1")+", and the VIP on lo; all of it: lbctl backend recipe"
+		if vip.Addr.Is6() { // the kernel answers solicitations for addresses of the interface only
+			check, requests, fix = "ndp", "solicitations", "there: the VIP on lo, and on no other interface; all of it: lbctl backend recipe"
 		}
 		claimed, err := d.ask(ctx, vip, nil)
 		if err != nil {
@@ -161,13 +166,12 @@ func (d Director) claims(ctx context.Context, r *report) error {
 			continue
 		}
 		if !claimed {
-			r.ok("arp", vip.Addr.String(), "nobody else answers for it")
+			r.ok(check, vip.Addr.String(), "nobody else answers for it")
 			continue
 		}
 		guilty, err := d.guilty(ctx, vip)
 		errs = append(errs, err)
-		r.wrong("arp", vip.Addr.String(), guilty+" answers ARP requests for it: clients go round the directors",
-			"there: "+recipe.Sysctl("eth0", "arp_ignore", "1")+", and the VIP on lo; all of it: lbctl backend recipe")
+		r.wrong(check, vip.Addr.String(), guilty+" answers "+requests+" for it: clients go round the directors", fix)
 	}
 	return errors.Join(errs...)
 }

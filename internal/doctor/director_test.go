@@ -144,14 +144,68 @@ func TestADirectorOfNATMustRoute(t *testing.T) {
 	}
 }
 
-// claims counts ARP replies for VIPs that reach the director, as the datapath does.
+func TestRedirectsOfADirectorBetweenBackendsAndTheRouterAreFound(t *testing.T) {
+	l := newDirector(t)
+	must(t, l.director.Forward())
+	d := doctor.Director{Backends: []doctor.Target{{Service: "web", Name: "b4", Addr: netip.MustParseAddr("192.0.2.21"), Method: lb.ForwardNAT}}}
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("no router: %q", lines)
+	}
+	must(t, l.director.Route(prefix("0.0.0.0/0"), netip.MustParseAddr("192.0.2.1")))
+	want := []string{"redirects eth0: backends are told of the router by redirects, and answer clients through it: from an address that these do not know" +
+		" | sysctl -w net/ipv4/conf/all/send_redirects=0 | sysctl -w net/ipv4/conf/eth0/send_redirects=0"}
+	if diff := cmp.Diff(want, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	for _, name := range []string{"all", "eth0"} {
+		must(t, l.director.SetSysctl("net.ipv4.conf."+name+".send_redirects", "0"))
+	}
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("after the fix: %q", lines)
+	}
+}
+
+func TestMasqueradingThatCannotWorkIsFound(t *testing.T) {
+	l := newDirector(t)
+	must(t, l.director.Forward())
+	four, six := []netip.Prefix{prefix("10.0.0.0/24")}, []netip.Prefix{prefix("2001:db8:2::/64")}
+	d := doctor.Director{
+		Backends: []doctor.Target{
+			{Service: "web", Name: "b1", Addr: netip.MustParseAddr("192.0.2.21"), Method: lb.ForwardNAT},
+			{Service: "all", Name: "b1", Addr: netip.MustParseAddr("192.0.2.21"), Method: lb.ForwardNAT, Protocol: lb.ProtocolUDP},
+		},
+		Masquerade: []lb.Masquerade{
+			{From: four, Out: "eth0"},
+			{From: six, Out: "eth0"},
+			{From: four, Out: "eth0", To: netip.MustParseAddr("192.0.2.11")},
+		},
+	}
+	if lines := l.wrong(t, d); lines != nil {
+		t.Errorf("all is well: %q", lines)
+	}
+	d.Masquerade = []lb.Masquerade{
+		{From: four, Out: "lo"},
+		{From: four, Out: "eth0", To: netip.MustParseAddr("192.0.2.99")},
+		{From: []netip.Prefix{prefix("192.0.2.0/24")}, Out: "eth0"},
+	}
+	want := []string{
+		"masquerade 10.0.0.0/24 by lo: lo has no address of that family: packets are dropped | an address on lo",
+		"masquerade 10.0.0.0/24 by eth0: this machine does not have 192.0.2.99: nothing that is answered comes back | an address of this machine for to, or none",
+		"masquerade all/b1: with ports: all, whatever it sends by udp is an answer of service all: it can begin nothing by it | the ports that service all needs",
+	}
+	if diff := cmp.Diff(want, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// claims counts ARP replies and advertisements for VIPs that reach the director, as the datapath does.
 func (l *directorLab) claims(t *testing.T) func() (map[netip.Addr]uint64, error) {
 	t.Helper()
 	var conn *packet.Conn
 	must(t, l.director.Do(func() error {
 		ifi, err := net.InterfaceByName("eth0")
 		if err == nil {
-			conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ARP, nil)
+			conn, err = packet.Listen(ifi, packet.Raw, unix.ETH_P_ALL, nil)
 		}
 		return err
 	}))
@@ -164,11 +218,14 @@ func (l *directorLab) claims(t *testing.T) func() (map[netip.Addr]uint64, error)
 			if err != nil {
 				return
 			}
-			if n >= 42 && hex.EncodeToString(buf[20:22]) == "0002" {
-				mu.Lock()
+			mu.Lock()
+			switch {
+			case n >= 42 && hex.EncodeToString(buf[12:14]) == "0806" && hex.EncodeToString(buf[20:22]) == "0002":
 				seen[netip.AddrFrom4([4]byte(buf[28:32]))]++
-				mu.Unlock()
+			case n >= 78 && hex.EncodeToString(buf[12:14]) == "86dd" && buf[20] == unix.IPPROTO_ICMPV6 && buf[54] == 136:
+				seen[netip.AddrFrom16([16]byte(buf[62:78]))]++
 			}
+			mu.Unlock()
 		}
 	})
 	t.Cleanup(func() {
@@ -218,7 +275,14 @@ func TestABackendThatAnswersForAVIPIsNamed(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	must(t, l.backend.SetSysctl("net.ipv4.conf.eth0.arp_ignore", "1"))
+	must(t, l.backend.Addr("lo", prefix("2001:db8::80/128")))
 	if lines := l.wrong(t, d); lines != nil {
 		t.Errorf("after the fix: %q", lines)
+	}
+	must(t, l.backend.Addr("eth0", prefix("2001:db8::80/64")))
+	want = []string{fmt.Sprintf("ndp 2001:db8::80: backend web/b1 (192.0.2.21, %s) answers solicitations for it: clients go round the directors"+
+		" | there: the VIP on lo, and on no other interface; all of it: lbctl backend recipe", mac)}
+	if diff := cmp.Diff(want, l.wrong(t, d)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }

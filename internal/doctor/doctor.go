@@ -12,7 +12,8 @@ import (
 
 // A Finding is one thing that was looked at.
 type Finding struct {
-	Check   string   `json:"check"`   // what was looked at: vip, arp, shared, rp-filter, gateway, tunnel, mtu, link, route, routing
+	Check string `json:"check"` // what was looked at: vip, arp, shared, rp-filter, ndp, gateway, tunnel, mtu, link, route,
+	// routing, redirects, masquerade
 	Subject string   `json:"subject"` // of what: an address, an interface, a backend
 	OK      bool     `json:"ok"`
 	Found   string   `json:"found"`         // what is there, and what is wrong with it

@@ -50,7 +50,7 @@ type settings map[string]string
 const shared = "drop_unicast_in_l2_multicast"
 
 var (
-	read4 = []string{"arp_ignore", "arp_announce", "rp_filter", shared}
+	read4 = []string{"arp_ignore", "arp_announce", "rp_filter", "send_redirects", shared}
 	read6 = []string{shared}
 )
 

@@ -46,6 +46,9 @@ func TestTheDoctorOfADirectorNamesABackendThatAnswersForAVIP(t *testing.T) {
 
 	check(t, c.client.SetSysctl("net.ipv4.conf.eth0.arp_ignore", "1"))
 	n.lbctl(t, "doctor").want(t, exitOK, "nobody else answers for it")
+
+	check(t, c.client.Addr("eth0", netip.MustParsePrefix("2001:db8::80/64")))
+	n.lbctl(t, "doctor").want(t, exitDegraded, fmt.Sprintf("backend web/b1 (192.0.2.200, %s) answers solicitations for it", mac))
 }
 
 // known returns when a host knows a neighbour's MAC.
