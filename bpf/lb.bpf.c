@@ -92,6 +92,33 @@ ALWAYS_INLINE enum question parse_rest(struct xdp_md *ctx, struct cursor *cur, s
 	return ASK_SERVICE;
 }
 
+/* Leaves a reply of full NAT, or an error about what went to the backend, to find_return. */
+ALWAYS_INLINE __u32 leave_return(struct xdp_md *ctx, const struct flow *flow, const struct vip *vip,
+				 int quoted, int direct)
+{
+	struct tcp *tcp = TCP_HEADER(ctx, flow->l4, flags);
+	struct wanted *want = find_wanted();
+
+	if (!want)
+		return REASON_UNKNOWN_FLOW;
+	want->key.addr_hi = flow->src_hi;
+	want->key.addr_lo = flow->src_lo;
+	want->key.port = flow->src_port;
+	want->key.source = flow->dst_port;
+	want->key.scope = vip->scope;
+	want->key.protocol = flow->protocol;
+	want->vip_hi = vip->addr_hi;
+	want->vip_lo = vip->addr_lo;
+	want->quoted = quoted;
+	want->direct = direct;
+	want->tcp_flags = 0;
+	if (flow->protocol == PROTO_TCP && tcp) {
+		want->number = bpf_ntohl(tcp->sequence);
+		want->tcp_flags = tcp->flags;
+	}
+	return REASON_REPLIED;
+}
+
 /* The outcome by the bucket of the service or of the sender. */
 ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const struct packet *pkt,
 			       struct flow *flow, struct vip *vip, __u64 published, int direct,
@@ -106,6 +133,8 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 			question = ASK_UNNAMED;
 	}
 	if (service) {
+		if (UNLIKELY(service->forward == FORWARD_RETURN))
+			return leave_return(ctx, flow, vip, question == ASK_ERROR, direct);
 		*scope = service->scope;
 		if (tracing)
 			traced.flags |= TRACE_SERVICE;
@@ -113,7 +142,8 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 		word = bucket_of(service->table, flow->hash);
 		/* what a peer sends to our own MAC is for us as a backend: it is never sent on */
 		if (UNLIKELY(service->forward != FORWARD_LOCAL))
-			return direct ? REASON_DIRECT : choose(ctx, question, flow, service, word);
+			return direct ? REASON_DIRECT
+				      : choose(ctx, question, pkt, flow, service, word);
 	} else {
 		if (question == ASK_UNNAMED && vip->flags & VIP_DROP_UNNAMED)
 			return REASON_UNNAMED_DROPPED;
@@ -128,19 +158,22 @@ ALWAYS_INLINE __u32 handle_vip(struct xdp_md *ctx, struct cursor *cur, struct pa
 			       __u32 *scope)
 {
 	enum question question = parse_rest(ctx, cur, pkt, flow);
-	__u32 outcome;
+	__u32 outcome, ports;
 
 	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
 		flow->hash = flow_hash(published, flow->src_hi, flow->src_lo, pkt->fragment_id);
 	trace_flow(pkt, flow, vip->scope, TRACE_VIP | (direct ? TRACE_DIRECT : 0));
-	if (UNLIKELY(question == ASK_FIRST_FRAGMENT))
-		outcome = follow_fragment(pkt, direct, scope);
-	else if (UNLIKELY(question == ASK_NOBODY))
+	ports = (__u32)flow->src_port << 16 | flow->dst_port;
+	if (UNLIKELY(question == ASK_FIRST_FRAGMENT)) {
+		outcome = follow_fragment(pkt, flow, direct, scope);
+		if (outcome == REASON_REPLIED)
+			outcome = leave_return(ctx, flow, vip, 0, direct);
+	} else if (UNLIKELY(question == ASK_NOBODY))
 		outcome = REASON_ERROR_UNKNOWN;
 	else
 		outcome = ask_bucket(ctx, question, pkt, flow, vip, published, direct, scope);
 	if (UNLIKELY(pkt->first_fragment))
-		remember_fragment(pkt, *scope, outcome);
+		remember_fragment(pkt, *scope, outcome, ports);
 	return outcome;
 }
 
@@ -195,21 +228,24 @@ ALWAYS_INLINE enum reason handle(struct xdp_md *ctx, __u32 *scope)
 	flow.src_lo = pkt.src_lo;
 	outcome = handle_vip(ctx, &cur, &pkt, &flow, vip, published, direct, scope);
 	reason = reason_of(outcome);
-	if (UNLIKELY(reason == REASON_FORWARDED)) {
+	if (UNLIKELY(reason == REASON_FORWARDED || reason == REASON_REPLIED)) {
 		__u32 first = 0;
 		struct sending *sending = bpf_map_lookup_elem(&sendings, &first);
 
 		if (!sending)
 			return REASON_NO_WAY;
 		sending->hash = flow.hash;
-		sending->backend = target_in(outcome);
+		sending->backend = target_in(outcome) & (WANTED - 1);
+		sending->returned = reason == REASON_REPLIED;
+		sending->wanted = !!(target_in(outcome) & WANTED);
+		sending->sourced = !!(target_in(outcome) & SOURCED);
 		sending->l3 = l3 - (void *)eth;
 		sending->l4 = flow.l4;
 		sending->icmp = flow.icmp;
 		sending->is_ipv4 = pkt.ethertype == ETHERTYPE_IPV4;
 		sending->protocol = flow.protocol;
 		copy_mac(sending->own_mac, vip->own_mac);
-		return REASON_FORWARDED | TO_SEND;
+		return reason | TO_SEND;
 	}
 	if (verdict_of(reason) == XDP_PASS)
 		set_destination(eth, vip);
@@ -240,6 +276,8 @@ __attribute__((noinline)) int long_way(struct xdp_md *ctx)
 ALWAYS_INLINE int finish_long(struct xdp_md *ctx, int outcome)
 {
 	outcome = translate_way(ctx, send_way(ctx, outcome));
+	if (tracing)
+		traced.reason = outcome;
 	if ((outcome & 0xff) != REASON_NOT_VIP || !reverse_kinds())
 		return outcome;
 	outcome = reverse_any(ctx);
@@ -313,6 +351,12 @@ int lb_ingress(struct __sk_buff *skb)
 	struct interface *interface;
 	struct eth *eth = data;
 
+	if (UNLIKELY(directory.source_blocks)) {
+		int verdict = send_from_vip(skb);
+
+		if (verdict != TC_NEXT)
+			return verdict;
+	}
 	if (skb->pkt_type == 0 /* PACKET_HOST */)
 		return reverse_kinds() ? send_held(skb) : TC_NEXT;
 	if ((void *)(eth + 1) > end || eth->dst[0] & 1)

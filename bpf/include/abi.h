@@ -28,6 +28,13 @@ enum limits {
 	WATCHED_BACKENDS = 65536, /* whose connections are counted, all services together */
 	ORDER_PLACES = 32768, /* at most, of the order in which backends get new flows */
 	ORDER_WORDS = 8193, /* that it fills: its length, then four places to a word */
+	SOURCE_PORTS = 32768, /* the first of those that full NAT leaves from, and how many */
+	SOURCE_BLOCK = 64, /* ports, which one director has */
+	SOURCE_BLOCKS = 512,
+	SOURCE_TRIES = 16, /* ports that are looked at for a new flow */
+	SOURCES = 262144, /* flows of full NAT that are established */
+	SOURCES_NEW = 65536, /* and those that are not */
+	QUARANTINE_SECONDS = 60, /* of a port whose flow ended: as long as TIME_WAIT lasts */
 };
 
 /*
@@ -75,6 +82,7 @@ enum reason {
 	REASON_NOT_ANNOUNCED, /* ARP or ND for a VIP that nodes do not announce */
 	REASON_NO_BACKEND, /* the flow's slot names none */
 	REASON_NO_WAY, /* the next hop of its backend is not known */
+	REASON_NO_PORT, /* full NAT: all ports that were looked at are taken */
 	REASON_EXPIRED, /* its TTL or hop limit ends here */
 	REASON_TOO_BIG, /* for the tunnel */
 	REASON_NOT_TRANSLATED, /* NAT: a header is cut off before its checksum */
@@ -158,7 +166,13 @@ enum vip_flags {
 };
 
 /* What the owner of a flow does with it; numbered as in the configuration. */
-enum method { FORWARD_LOCAL, FORWARD_DR, FORWARD_NAT, FORWARD_TUNNEL };
+enum method {
+	FORWARD_LOCAL,
+	FORWARD_DR,
+	FORWARD_NAT,
+	FORWARD_TUNNEL,
+	FORWARD_RETURN, /* nothing of the configuration: replies to the ports of full NAT */
+};
 
 enum encap { ENCAP_IP, ENCAP_GUE };
 
@@ -184,6 +198,7 @@ enum slot_flags {
 	SLOT_MOVING = 1, /* segments of unknown flows go to the previous backend */
 	SLOT_EXCEPTIONS = 2, /* some flows are known to be elsewhere */
 	SLOT_NOTING = 4, /* flows are noted: it is about to move */
+	SLOT_SOURCES = 8, /* full NAT, in every slot of the service */
 	SLOT_SCHEDULED = 16, /* of a service that remembers its flows: all of its slots, always */
 };
 
@@ -291,7 +306,9 @@ struct directory {
 	struct service services[2 * SERVICE_SLOTS];
 	__u64 unnoted; /* flows of slots in transition that there was no room for */
 	__u64 untold; /* news that there was no room for */
-	__u64 pad[6];
+	__u64 source_blocks; /* how many of own_blocks there are; 0: no service is full NAT */
+	__u16 own_blocks[SOURCE_BLOCKS]; /* of source ports, those that this director gives out */
+	__u64 pad[5];
 };
 
 /* A frame counted at the one exit; per CPU. */
@@ -369,7 +386,94 @@ struct sending {
 	__u8 protocol; /* of l4 */
 	__u8 own_mac[6]; /* of the interface that the packet came in by */
 	__u16 icmp; /* offset of the ICMP header where an error is about the flow, else 0 */
-	__u8 pad[4];
+	__u16 source; /* the port that a packet of full NAT leaves from */
+	__u8 sourced; /* it is of full NAT: from the VIP */
+	__u8 wanted; /* and what there is in the map of that name is to be decided yet */
+	__u8 returned; /* or it is a reply, and what there is tells of it */
+	__u8 pad[7];
+};
+
+/* Which datagram a fragment belongs to. IPv4's 16-bit identification is in the low half. */
+struct fragment_key {
+	__u64 src_hi;
+	__u64 src_lo;
+	__u64 dst_hi;
+	__u64 dst_lo;
+	__u32 id;
+	__u32 protocol;
+};
+
+/* A flow of a slot in transition. */
+struct noted_flow {
+	__u64 src_hi;
+	__u64 src_lo;
+	__u32 region; /* of its service */
+	__u16 src_port;
+	__u16 dst_port;
+	__u8 protocol;
+	__u8 pad[7];
+};
+
+/* What a reply of full NAT is known by. */
+struct return_key {
+	__u64 addr_hi; /* of the backend */
+	__u64 addr_lo;
+	__u16 port;
+	__u16 source; /* of the VIP, that the flow left from */
+	__u16 scope; /* of the VIP */
+	__u8 protocol;
+	__u8 pad;
+};
+
+enum returned_flags {
+	RETURNED_ANSWERED = 1, /* the backend sent something */
+	RETURNED_CLIENT_FIN = 2,
+	RETURNED_BACKEND_FIN = 4,
+	RETURNED_RESET = 8,
+};
+
+/* As what it goes to the client. With its key's protocol, it names the flow. */
+struct returned {
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, of a reply or of what closes the flow */
+	__u64 src_hi;
+	__u64 src_lo;
+	__u32 region;
+	__u32 expects; /* the acknowledgment of the backend's SYN */
+	__u16 src_port;
+	__u16 dst_port; /* of the VIP */
+	__u8 flags; /* enum returned_flags */
+	__u8 pad;
+	__u16 place; /* of the backend */
+};
+
+/* Where a flow of full NAT is, by struct noted_flow. */
+struct source {
+	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, of a packet of the client */
+	__u64 heard_ns; /* the same, of what another director told: of a packet of either side */
+	__u32 tag; /* of the backend: a place may have been given to another */
+	__u16 place;
+	__u16 port; /* that it leaves from */
+};
+
+/* A packet of full NAT, whose place and port are to be found, or given to it; or a reply. */
+struct wanted {
+	struct noted_flow flow;
+	struct fragment_key fragment; /* of a first fragment */
+	struct return_key key; /* and what take_source needs no stack for */
+	struct returned returned;
+	struct source source;
+	__u64 vip_hi; /* of a reply */
+	__u64 vip_lo;
+	__u32 number; /* of TCP: what the client acknowledges, or the backend's sequence */
+	__u16 place; /* where the flow goes if it is new */
+	__u16 scope; /* of the VIP */
+	__u16 port; /* the answer: that it leaves from */
+	__u8 tcp_flags;
+	__u8 opens;
+	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
+	__u8 is_first_fragment;
+	__u8 direct; /* a reply that nobody else has */
+	__u8 pad;
 };
 
 /* What is to become of one end of a packet's flow, and where its headers are. */
@@ -383,19 +487,13 @@ struct translation {
 	__u8 is_ipv4;
 	__u8 end; /* the source 0, the destination 1 */
 	__u8 is_error; /* an ICMP error: the flow is that of the quoted packet, turned round */
-	__u8 pad[2];
+	__u8 is_both; /* the other end, too, as in full NAT: */
+	__u8 pad;
 	__u32 watched; /* as in struct reverse */
-	__u8 pad2[4];
-};
-
-/* Which datagram a fragment belongs to. IPv4's 16-bit identification is in the low half. */
-struct fragment_key {
-	__u64 src_hi;
-	__u64 src_lo;
-	__u64 dst_hi;
-	__u64 dst_lo;
-	__u32 id;
-	__u32 protocol;
+	__u16 other_port;
+	__u8 pad2[2];
+	__u64 other_hi;
+	__u64 other_lo;
 };
 
 enum fragment_outcome {
@@ -404,6 +502,7 @@ enum fragment_outcome {
 	FRAGMENT_DELEGATED,
 	FRAGMENT_FORWARDED,
 	FRAGMENT_REPLIED,
+	FRAGMENT_RETURNED, /* of full NAT */
 };
 
 /* What became of the first fragment. */
@@ -412,7 +511,8 @@ struct fragment {
 	__u16 scope;
 	__u8 outcome; /* enum fragment_outcome */
 	__u8 protocol; /* FRAGMENT_REPLIED: of the reply */
-	__u32 target; /* the node it was sent on to, the number of the backend, or its port */
+	__u32 target; /* the node it was sent on to, the number of the backend, or the reply's ports
+		       */
 };
 
 /* What lb_lease is asked, as the bytes of the packet of a test run. */
@@ -441,17 +541,6 @@ struct udp_flow {
 
 struct udp_seen {
 	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE */
-};
-
-/* A flow of a slot in transition. */
-struct noted_flow {
-	__u64 src_hi;
-	__u64 src_lo;
-	__u32 region; /* of its service */
-	__u16 src_port;
-	__u16 dst_port;
-	__u8 protocol;
-	__u8 pad[7];
 };
 
 /* The protocol of a note about a client and not one flow of it: ports are 0. */
@@ -517,12 +606,20 @@ struct asked {
  */
 enum news_kind {
 	NEWS_NOTED = 1, /* struct noted_flow, struct noted */
+	NEWS_SOURCE = 2, /* a flow of full NAT is established: both of its entries */
 };
 
 struct news_noted {
 	__u64 kind; /* enum news_kind */
 	struct noted_flow flow;
 	struct noted noted;
+};
+
+struct news_source {
+	__u64 kind; /* enum news_kind */
+	struct return_key key;
+	struct returned returned;
+	struct source source;
 };
 
 enum sample_size { SAMPLE_BYTES = 96 };
@@ -574,7 +671,7 @@ struct trace {
 	__u16 vlan; /* outermost tag, 0: none */
 	__u8 protocol;
 	__u8 reason;
-	__u8 pad[2];
+	__u16 source; /* the port that full NAT gives it */
 	__u32 slot;
 	__u32 slot_word; /* enum slot_layout */
 	__u32 backend; /* region * BACKENDS + place */
@@ -588,4 +685,5 @@ _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
 _Static_assert(sizeof(struct reverse_key) == 24, "no holes in a key");
 _Static_assert(sizeof(struct glimpse_set) == 64, "a set is one cache line");
 _Static_assert(sizeof(struct noted_flow) == 32, "no holes in a key");
+_Static_assert(sizeof(struct return_key) == 24, "no holes in a key");
 _Static_assert(REASON_COUNT <= 64, "counters are laid out for 64 reasons");

@@ -10,9 +10,11 @@
 #include "count.h"
 #include "decide.h"
 #include "encap.h"
-#include "nat.h"
 #include "exceptions.h"
+#include "fragment.h"
+#include "nat.h"
 #include "schedule.h"
+#include "sources.h"
 
 /* Not decided by who was asked: the long way knows. */
 #define UNCOMMON REASON_COUNT
@@ -31,11 +33,35 @@ ALWAYS_INLINE __u32 slot_word(__u32 region, __u32 slot)
 	return pair ? *(volatile __u64 *)pair >> (slot % 2 * 32) : SLOT_NOBODY;
 }
 
-/* Whether the bucket's word makes us the one that forwards. */
-ALWAYS_INLINE int is_ours(__u64 word)
+/* Leaves a packet of full NAT to take_source: it goes to a place if its flow is new. */
+ALWAYS_INLINE __u32 choose_source(struct xdp_md *ctx, enum question question,
+				  const struct packet *pkt, const struct flow *flow,
+				  const struct service *service, __u32 place)
 {
-	/* a bucket that is delegated is ours still: its new owner would choose alike */
-	return verb_of(word) == VERB_ACCEPT || verb_of(word) == VERB_DELEGATE;
+	struct tcp *tcp = TCP_HEADER(ctx, flow->l4, flags);
+	struct wanted *want = find_wanted();
+
+	if (!want)
+		return REASON_NO_BACKEND;
+	want->flow.src_hi = flow->src_hi;
+	want->flow.src_lo = flow->src_lo;
+	want->flow.region = service->region;
+	want->flow.src_port = flow->src_port;
+	want->flow.dst_port = flow->dst_port;
+	want->flow.protocol = flow->protocol;
+	want->place = place;
+	want->scope = service->selector >> 32;
+	want->quoted = question != ASK_SERVICE;
+	want->tcp_flags = want->opens = 0;
+	if (flow->protocol == PROTO_TCP && !want->quoted && tcp) {
+		want->number = bpf_ntohl(tcp->acknowledgment);
+		want->tcp_flags = tcp->flags;
+		want->opens = opens(ctx, flow->l4);
+	}
+	want->is_first_fragment = pkt->first_fragment;
+	if (want->is_first_fragment)
+		fragment_key(pkt, &want->fragment);
+	return OUTCOME(REASON_FORWARDED, (service->region * BACKENDS) | SOURCED | WANTED);
 }
 
 /* The place of a packet, where its slot does not tell alone. */
@@ -75,8 +101,8 @@ ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const s
 }
 
 /* The outcome for a packet of a flow that a service forwards. */
-ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct flow *flow,
-			   const struct service *service, __u64 word)
+ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct packet *pkt,
+			   const struct flow *flow, const struct service *service, __u64 word)
 {
 	__u32 slot = slot_of(flow->hash), choice, place, number;
 
@@ -91,7 +117,7 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	}
 	choice = slot_word(service->region, slot);
 	place = choice & SLOT_NOBODY;
-	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT)) {
+	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT & ~SLOT_SOURCES)) {
 		place = ask_flow(ctx, question, flow, service, slot, choice);
 		if (place == PLACE_FULL)
 			return REASON_FULL;
@@ -104,6 +130,8 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 		traced.slot_word = choice;
 		traced.backend = number;
 	}
+	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT & SLOT_SOURCES))
+		return choose_source(ctx, question, pkt, flow, service, place);
 	return place == SLOT_NOBODY ? REASON_NO_BACKEND : OUTCOME(REASON_FORWARDED, number);
 }
 
@@ -191,9 +219,12 @@ ALWAYS_INLINE int is_translatable(struct xdp_md *ctx, const struct sending *send
 }
 
 /* Leaves the turn to the backend of a packet of the flow, or of an error about it. */
-ALWAYS_INLINE int leave_translation(const struct sending *sending, const struct backend *backend)
+ALWAYS_INLINE int leave_translation(struct xdp_md *ctx, const struct sending *sending,
+				    const struct backend *backend)
 {
 	__u32 first = 0;
+	__be64 vip6[2];
+	__be32 vip4;
 	struct translation *to = bpf_map_lookup_elem(&translations, &first);
 
 	if (!to)
@@ -207,6 +238,22 @@ ALWAYS_INLINE int leave_translation(const struct sending *sending, const struct 
 	to->end = END_DESTINATION;
 	to->is_error = !!sending->icmp;
 	to->protocol = !sending->icmp ? sending->protocol : to->is_ipv4 ? PROTO_ICMP : PROTO_ICMPV6;
+	to->is_both = sending->sourced;
+	if (!to->is_both)
+		return 0;
+	to->other_port = sending->source;
+	if (to->is_ipv4) {
+		if (bpf_xdp_load_bytes(ctx, to->l3 + __builtin_offsetof(struct ipv4, dst), &vip4,
+				       sizeof(vip4)))
+			return -1;
+		to->other_lo = bpf_ntohl(vip4);
+	} else {
+		if (bpf_xdp_load_bytes(ctx, to->l3 + __builtin_offsetof(struct ipv6, dst), vip6,
+				       sizeof(vip6)))
+			return -1;
+		to->other_hi = bpf_be64_to_cpu(vip6[0]);
+		to->other_lo = bpf_be64_to_cpu(vip6[1]);
+	}
 	return 0;
 }
 
@@ -221,6 +268,14 @@ ALWAYS_INLINE int translate_way(struct xdp_md *ctx, int outcome)
 	to = bpf_map_lookup_elem(&translations, &first);
 	if (!to || translate_any(ctx, to))
 		return (outcome & 0xffff00) | REASON_NOT_TRANSLATED;
+	if (to->is_both) {
+		to->addr_hi = to->other_hi;
+		to->addr_lo = to->other_lo;
+		to->port = to->other_port;
+		to->end = to->end == END_SOURCE ? END_DESTINATION : END_SOURCE;
+		if (translate_any(ctx, to))
+			return (outcome & 0xffff00) | REASON_NOT_TRANSLATED;
+	}
 	return outcome & 0xffffff;
 }
 
@@ -295,9 +350,131 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 	if (headers && encapsulate(ctx, backend, l3, &inner))
 		return REASON_TOO_BIG;
 	if (backend->method == FORWARD_NAT)
-		return leave_translation(sending, backend) ? REASON_NO_WAY
-							   : TO_TRANSLATE | leave(ctx, backend);
+		return leave_translation(ctx, sending, backend)
+			       ? REASON_NO_WAY
+			       : TO_TRANSLATE | leave(ctx, backend);
 	return leave(ctx, backend);
+}
+
+/* The next hop of a reply of full NAT, before it is translated: as bpf_fib_lookup says. */
+ALWAYS_INLINE long find_client(struct xdp_md *ctx, const struct translation *to,
+			       const struct ipv4 *v4, const struct ipv6 *v6,
+			       struct bpf_fib_lookup *route)
+{
+	__be64 *src = (void *)route->ipv6_src, *dst = (void *)route->ipv6_dst;
+
+	route->ifindex = ctx->ingress_ifindex;
+	route->l4_protocol = to->protocol;
+	if (v4) {
+		route->family = AF_INET;
+		route->tos = v4->tos;
+		route->tot_len = bpf_ntohs(v4->length);
+		route->ipv4_src = bpf_htonl(to->other_lo);
+		route->ipv4_dst = bpf_htonl(to->addr_lo);
+	} else {
+		route->family = AF_INET6;
+		route->tot_len = bpf_ntohs(v6->payload_length) + sizeof(*v6);
+		src[0] = bpf_cpu_to_be64(to->other_hi);
+		src[1] = bpf_cpu_to_be64(to->other_lo);
+		dst[0] = bpf_cpu_to_be64(to->addr_hi);
+		dst[1] = bpf_cpu_to_be64(to->addr_lo);
+	}
+	return bpf_fib_lookup(ctx, route, sizeof(*route), 0);
+}
+
+/*
+ * Sends a reply of full NAT to its client, or an error to the backend. All of it is decided before
+ * the first byte changes. Where the kernel has no MAC for the next hop yet, lb_ingress sends it.
+ */
+__attribute__((noinline)) int send_back(struct xdp_md *ctx, struct sending *sending)
+{
+	struct bpf_fib_lookup route = {};
+	struct translation *to;
+	__u32 first = 0;
+	struct ipv4 *v4;
+	struct ipv6 *v6;
+	struct eth *eth;
+	long found;
+
+	if (!sending)
+		return REASON_NO_WAY;
+	to = bpf_map_lookup_elem(&translations, &first);
+	if (!to)
+		return REASON_NO_WAY;
+	to->l3 = sending->l3;
+	to->l4 = sending->icmp ? sending->icmp : sending->l4;
+	to->is_ipv4 = sending->is_ipv4;
+	to->end = END_DESTINATION;
+	to->is_error = !!sending->icmp;
+	to->protocol = !sending->icmp ? sending->protocol : to->is_ipv4 ? PROTO_ICMP : PROTO_ICMPV6;
+	if (to->watched)
+		note_any(ctx, to);
+	eth = (void *)(long)ctx->data;
+	v4 = (void *)(type_before(eth, sending->l3) + 1);
+	v6 = (void *)v4;
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end ||
+	    (void *)(v4 + 1) > (void *)(long)ctx->data_end)
+		return REASON_NO_WAY;
+	if (!is_translatable(ctx, sending))
+		return REASON_NOT_TRANSLATED;
+	if (sending->is_ipv4) {
+		if (v4->ttl <= 1)
+			return answer_expired(ctx, sending);
+		found = find_client(ctx, to, v4, NULL, &route);
+	} else {
+		if ((void *)(v6 + 1) > (void *)(long)ctx->data_end)
+			return REASON_NO_WAY;
+		if (v6->hop_limit <= 1)
+			return answer_expired(ctx, sending);
+		found = find_client(ctx, to, NULL, v6, &route);
+	}
+	if (found == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return answer_too_big(ctx, sending, route.mtu_result);
+	if (found && found != BPF_FIB_LKUP_RET_NO_NEIGH)
+		return REASON_NO_WAY;
+	if (sending->is_ipv4)
+		decrement_ttl(v4);
+	else
+		v6->hop_limit--;
+	if (found) {
+		copy_mac(eth->dst, sending->own_mac);
+		return TO_TRANSLATE | REASON_REPLY_HELD;
+	}
+	return TO_TRANSLATE | send_reply(ctx, eth, route.dmac, route.smac, route.ifindex);
+}
+
+/* Gives a packet of full NAT its backend and its port; 0, or the reason why it has none. */
+ALWAYS_INLINE int source_way(struct sending *sending)
+{
+	struct wanted *want = find_wanted();
+	int place;
+
+	if (!want)
+		return REASON_NO_BACKEND;
+	place = take_source();
+	if (place >= 0) {
+		sending->backend = want->flow.region * BACKENDS + place;
+		sending->source = want->port;
+	}
+	if (tracing && place >= 0) {
+		traced.flags |= TRACE_BACKEND;
+		traced.backend = sending->backend;
+		traced.source = want->port;
+	}
+	if (want->is_first_fragment)
+		follow_source(place);
+	return place < 0 ? -place : 0;
+}
+
+/* What becomes of a reply of full NAT: its scope << 8 | the reason. */
+ALWAYS_INLINE int return_way(struct xdp_md *ctx, struct sending *sending)
+{
+	int found = find_return(), scope = found & 0xffff00, reason = found & 0xff;
+
+	reason = reason == REASON_REPLIED ? send_back(ctx, sending) : hand_on_return(ctx, reason);
+	if (tracing)
+		traced.scope = scope >> 8;
+	return scope | reason;
 }
 
 /* The rest of the long way, if it says so. */
@@ -305,15 +482,21 @@ ALWAYS_INLINE int send_way(struct xdp_md *ctx, int outcome)
 {
 	__u32 first = 0;
 	struct sending *sending;
-	int result;
+	int result = 0;
 
 	if (!(outcome & TO_SEND))
 		return outcome;
+	outcome &= 0xffff00;
 	sending = bpf_map_lookup_elem(&sendings, &first);
-	result = sending ? send_away(ctx, sending) : REASON_NO_WAY;
-	if (tracing)
-		traced.reason = result & 0xff;
-	return (outcome & 0xffff00) | result;
+	if (!sending)
+		return outcome | REASON_NO_WAY;
+	if (sending->returned)
+		return return_way(ctx, sending);
+	if (sending->wanted)
+		result = source_way(sending);
+	if (!result)
+		result = send_away(ctx, sending);
+	return outcome | result;
 }
 
 /* What a tunnel takes from a common packet. */

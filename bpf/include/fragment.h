@@ -20,7 +20,8 @@ ALWAYS_INLINE void fragment_key(const struct packet *pkt, struct fragment_key *k
 	key->protocol = pkt->ethertype == ETHERTYPE_IPV6 ? PROTO_FRAGMENT : pkt->protocol;
 }
 
-ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, __u32 outcome)
+ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, __u32 outcome,
+				     __u32 ports)
 {
 	enum reason reason = reason_of(outcome);
 	struct fragment_key key;
@@ -30,15 +31,20 @@ ALWAYS_INLINE void remember_fragment(const struct packet *pkt, __u16 scope, __u3
 		.outcome = reason < REASON_FIRST_DROP	   ? FRAGMENT_ACCEPTED
 			   : reason < REASON_FIRST_TX	   ? FRAGMENT_DROPPED
 			   : reason < REASON_FIRST_FORWARD ? FRAGMENT_DELEGATED
+			   : reason == REASON_REPLIED	   ? FRAGMENT_RETURNED
 							   : FRAGMENT_FORWARDED,
-		.target = target_in(outcome),
+		.protocol = pkt->protocol,
+		.target = reason == REASON_REPLIED ? ports : target_in(outcome),
 	};
 
 	fragment_key(pkt, &key);
 	bpf_map_update_elem(&fragments, &key, &value, BPF_ANY);
 }
 
-ALWAYS_INLINE __u32 follow_fragment(const struct packet *pkt, int direct, __u32 *scope)
+/* The outcome for a later fragment. That of a reply of full NAT has the ports that it is known by.
+ */
+ALWAYS_INLINE __u32 follow_fragment(const struct packet *pkt, struct flow *flow, int direct,
+				    __u32 *scope)
 {
 	struct fragment_key key;
 	struct fragment *first;
@@ -50,6 +56,12 @@ ALWAYS_INLINE __u32 follow_fragment(const struct packet *pkt, int direct, __u32 
 	*scope = first->scope;
 	if (first->outcome == FRAGMENT_ACCEPTED)
 		return REASON_FRAGMENT_ACCEPTED;
+	if (first->outcome == FRAGMENT_RETURNED) {
+		flow->protocol = first->protocol;
+		flow->src_port = first->target >> 16;
+		flow->dst_port = first->target;
+		return REASON_REPLIED;
+	}
 	/* what is sent on to us also came to all, when we dropped it */
 	if (direct)
 		return REASON_DIRECT;

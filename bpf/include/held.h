@@ -144,3 +144,38 @@ ALWAYS_INLINE int send_held(struct __sk_buff *skb)
 	}
 	return bpf_redirect_neigh(held.ifindex, NULL, 0, 0);
 }
+
+/*
+ * A reply of full NAT that XDP has translated, and only lacks the MAC of its next hop: nothing else
+ * comes in from a VIP, to our own MAC. TC_NEXT for anything else.
+ */
+ALWAYS_INLINE int send_from_vip(struct __sk_buff *skb)
+{
+	void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+	struct bpf_fib_lookup fib = {.ifindex = skb->ifindex};
+	struct eth *eth = data;
+	struct ipv4 *v4 = (void *)(eth + 1);
+	struct ipv6 *v6 = (void *)(eth + 1);
+	__u64 published = read_word();
+	struct vip *vip;
+
+	if ((void *)(v4 + 1) > end)
+		return TC_NEXT;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
+		vip = find_vip(published, 0, V4_MAPPED | bpf_ntohl(v4->src));
+		if (vip)
+			fill_route4(v4, vip->addr_lo, &fib);
+	} else if (eth->type == bpf_htons(ETHERTYPE_IPV6) && (void *)(v6 + 1) <= end) {
+		vip = find_vip(published, bpf_be64_to_cpu(v6->src[0]), bpf_be64_to_cpu(v6->src[1]));
+		if (vip)
+			fill_route6(v6, vip->addr_hi, vip->addr_lo, &fib);
+	} else {
+		return TC_NEXT;
+	}
+	if (!vip || vip->ifindex != skb->ifindex || !same_mac(eth->dst, vip->own_mac))
+		return TC_NEXT;
+	fib.tot_len = 0;
+	if (!can_leave(bpf_fib_lookup(skb, &fib, sizeof(fib), 0)))
+		return TC_DROP;
+	return bpf_redirect_neigh(fib.ifindex, NULL, 0, 0);
+}

@@ -31,6 +31,13 @@ ALWAYS_INLINE __u32 flags_of(__u64 word)
 	return word >> BUCKET_FLAGS_SHIFT & 0xff;
 }
 
+/* Whether the bucket's word makes us the one that forwards. */
+ALWAYS_INLINE int is_ours(__u64 word)
+{
+	/* a bucket that is delegated is ours still: its new owner would choose alike */
+	return verb_of(word) == VERB_ACCEPT || verb_of(word) == VERB_DELEGATE;
+}
+
 ALWAYS_INLINE __u32 target_of(__u64 word)
 {
 	return word >> BUCKET_TARGET_SHIFT & 0xffffff;

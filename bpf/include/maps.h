@@ -29,6 +29,8 @@ const struct {
 	enum overflow overflow;
 	enum noted_protocol noted_protocol;
 	enum noted_flags noted_flags;
+	enum returned_flags returned_flags;
+	struct news_source news_source;
 	enum reverse_kinds reverse_kinds;
 	enum bucket_flags bucket_flags;
 	enum trace_flags trace_flags;
@@ -104,6 +106,14 @@ struct {
 	__type(value, struct asked);
 	__uint(max_entries, 1);
 } questions SEC(".maps");
+
+/* And for take_source. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, __u32);
+	__type(value, struct wanted);
+	__uint(max_entries, 1);
+} wanted SEC(".maps");
 
 /* Whose the replies of backends are: written by lbd, as many as are in use. */
 struct {
@@ -193,6 +203,41 @@ struct {
 	__type(value, struct rota);
 	__uint(max_entries, 1);
 } turns SEC(".maps");
+
+/*
+ * Flows of full NAT. What nobody has answered yet is in maps of its own, where what is new pushes
+ * out what is old: a flood of new flows costs no established one. lbd takes out of the others what
+ * has ended.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct noted_flow);
+	__type(value, struct source);
+	__uint(max_entries, SOURCES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct return_key);
+	__type(value, struct returned);
+	__uint(max_entries, SOURCES);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+} returns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct noted_flow);
+	__type(value, struct source);
+	__uint(max_entries, SOURCES_NEW);
+} new_sources SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct return_key);
+	__type(value, struct returned);
+	__uint(max_entries, SOURCES_NEW);
+} new_returns SEC(".maps");
 
 /* A timer lives in a map, and for as long as the map is pinned. */
 struct lease_clock {

@@ -8,6 +8,10 @@
 
 #include "csum.h"
 #include "icmp.h"
+#include "local.h"
+
+#define AF_INET 2
+#define AF_INET6 10
 
 enum end { END_SOURCE, END_DESTINATION };
 
@@ -230,4 +234,16 @@ __attribute__((noinline)) int translate_any(struct xdp_md *ctx, struct translati
 	edit.end = to->end;
 	edit.quoted = 0;
 	return edit_packet(ctx, &edit);
+}
+
+/* Where a reply leaves: back by the interface that it came in by, or by another one. */
+ALWAYS_INLINE enum reason send_reply(struct xdp_md *ctx, struct eth *eth, const __u8 *mac,
+				     const __u8 *own_mac, __u32 ifindex)
+{
+	copy_mac(eth->dst, mac);
+	copy_mac(eth->src, own_mac);
+	if (ifindex == ctx->ingress_ifindex)
+		return REASON_REPLIED;
+	bpf_redirect(ifindex, 0);
+	return REASON_REPLY_REDIRECTED;
 }

@@ -10,9 +10,6 @@
 #include "fragment.h"
 #include "nat.h"
 
-#define AF_INET 2
-#define AF_INET6 10
-
 /* enum reverse_kinds; 0 where no backend sends replies by us, and nothing more is looked at. */
 ALWAYS_INLINE __u32 reverse_kinds(void)
 {
@@ -84,18 +81,6 @@ ALWAYS_INLINE int find_route6(struct xdp_md *ctx, const struct ipv6 *ip, __u64 v
 	fill_route6(ip, vip_hi, vip_lo, route);
 	route->ifindex = ctx->ingress_ifindex;
 	return bpf_fib_lookup(ctx, route, sizeof(*route), 0);
-}
-
-/* Where a reply leaves: back by the interface that it came in by, or by another one. */
-ALWAYS_INLINE enum reason send_reply(struct xdp_md *ctx, struct eth *eth, const __u8 *mac,
-				     const __u8 *own_mac, __u32 ifindex)
-{
-	copy_mac(eth->dst, mac);
-	copy_mac(eth->src, own_mac);
-	if (ifindex == ctx->ingress_ifindex)
-		return REASON_REPLIED;
-	bpf_redirect(ifindex, 0);
-	return REASON_REPLY_REDIRECTED;
 }
 
 ALWAYS_INLINE struct turn turn_of(const struct reverse *from)

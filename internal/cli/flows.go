@@ -29,7 +29,8 @@ func flowsCommand(a *app) *cobra.Command {
 		Use:   "flows [SERVICE]",
 		Short: "List the flows that are remembered one by one, and why",
 		Long: `Lists the flows that directors remember: those of slots that change their backend, as long as
-some may be at another backend than the slot's new ones. Of slots at rest nothing is remembered,
+some may be at another backend than the slot's new ones, and the established ones of services with
+source-nat, with the port of the VIP that each leaves from. Of other slots at rest nothing is remembered,
 however many flows they have, so the list is empty most of the time. Needs root; lbd may be stopped.`,
 		Example: `  lbctl flows
   lbctl flows web -o json | jq 'group_by(.backend)[] | {backend: .[0].backend, flows: length}'`,
@@ -77,6 +78,10 @@ func flowEnd(end netip.AddrPort) string {
 
 func whyNoted(e datapath.Exception) string {
 	switch {
+	case e.Source != 0 && e.Over:
+		return fmt.Sprintf("full NAT: it ended, and port %d is nobody's for a while", e.Source)
+	case e.Source != 0:
+		return fmt.Sprintf("full NAT: it leaves from port %d", e.Source)
 	case !e.Current:
 		return "older than the move of its slot, and stays"
 	case e.Mark&lb.SlotNoting != 0:

@@ -33,6 +33,16 @@ func TestFlowsSayWhyTheyAreRemembered(t *testing.T) {
 		t.Fatal(err)
 	}
 	golden(t, "flows-json", text.String())
+	full := flow("web", "198.51.100.9:40000", 9, true, 0)
+	full.Source = 33000
+	for over, want := range map[bool]string{
+		false: "full NAT: it leaves from port 33000", true: "full NAT: it ended, and port 33000 is nobody's for a while",
+	} {
+		full.Over = over
+		if got := flowLines([]datapath.Exception{full}, "")[0].Why; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
 	if diff := cmp.Diff([]flowLine{}, flowLines(nil, "")); diff != "" {
 		t.Errorf("none: -want +got:\n%s", diff)
 	}

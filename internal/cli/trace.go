@@ -266,6 +266,9 @@ func backendText(b *datapath.TracedBackend) string {
 	if b.Port != 0 {
 		text = netip.AddrPortFrom(b.Address, b.Port).String()
 	}
+	if b.Source != 0 {
+		text += fmt.Sprintf(" from port %d of the VIP", b.Source)
+	}
 	if b.MAC == "" {
 		return text + " by " + b.Method + ", next hop not known"
 	}

@@ -233,3 +233,23 @@ services:
 		t.Errorf("nothing may fail (-want +got):\n%s", diff)
 	}
 }
+
+func TestFullNATIsReadAndAgreedUpon(t *testing.T) {
+	src := strings.NewReplacer("forward: tunnel\n    encap: gue", "forward: nat\n    source-nat: true", ", via: vip", "",
+		`address: "2001:db8::21"`, "address: 203.0.113.24", `address: "2001:db8::22"`, "address: 203.0.113.25").Replace(forwarding)
+	c := parsed(t, src)
+	if !c.Services[0].SourceNAT {
+		t.Error("source-nat was not read")
+	}
+	if again := parsed(t, string(c.YAML())); !again.Services[0].SourceNAT {
+		t.Errorf("the effective configuration has none:\n%s", c.YAML())
+	}
+	plain := parsed(t, strings.Replace(src, "source-nat: true", "source-nat: false", 1))
+	if plain.Fingerprint() == c.Fingerprint() {
+		t.Error("directors with and without it could work together")
+	}
+	want := []Change{{"services[web].source-nat", "", "true"}}
+	if diff := cmp.Diff(want, Diff(plain, c)); diff != "" {
+		t.Error(diff)
+	}
+}

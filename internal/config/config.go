@@ -76,9 +76,11 @@ type Service struct {
 
 	// Of all but lb.ForwardLocal:
 
-	Encap    lb.Encap      // of lb.ForwardTunnel
-	MSS      uint16        // that larger ones of SYNs are cut to; 0: they stay
-	FlowIdle time.Duration // a flow that says nothing for so long is over
+	Encap lb.Encap // of lb.ForwardTunnel
+	// SourceNAT, of lb.ForwardNAT: flows leave from ports of the VIP, so that replies come to it.
+	SourceNAT bool
+	MSS       uint16        // that larger ones of SYNs are cut to; 0: they stay
+	FlowIdle  time.Duration // a flow that says nothing for so long is over
 	// Scheduler other than lb.SchedulerMaglev, Affinity or a MaxConn mean that each flow is remembered.
 	Scheduler lb.Scheduler
 	Affinity  time.Duration // that a client keeps its backend after its last new flow; 0: it does not
@@ -140,20 +142,21 @@ const (
 
 // Limits of what a file may ask for.
 const (
-	maxBytes      = 1 << 20
-	maxAliases    = 4096 // a few for each service
-	maxItems      = 4096 // of a list, before its own limit is known; an alias repeats it at no cost
-	maxVIPs       = 1000
-	maxPorts      = 65535
-	maxRanges     = 1024 // of one service; more is a list that should be "all"
-	maxSample     = 1 << 31
-	maxServers    = 1 << 16 // backends of all services
-	maxReplies    = 1 << 16 // pairs of backend and port that NAT knows replies by
-	maxTranslated = 4096    // ports of one service with NAT, unless it has all
-	maxName       = 63
-	maxNetName    = 15 // IFNAMSIZ less the NUL
-	maxErrors     = 100
-	maxShown      = 100 // characters of a value in a message
+	maxBytes       = 1 << 20
+	maxAliases     = 4096 // a few for each service
+	maxItems       = 4096 // of a list, before its own limit is known; an alias repeats it at no cost
+	maxVIPs        = 1000
+	maxPorts       = 65535
+	maxRanges      = 1024 // of one service; more is a list that should be "all"
+	maxSample      = 1 << 31
+	maxServers     = 1 << 16 // backends of all services
+	maxReplies     = 1 << 16 // pairs of backend and port that NAT knows replies by
+	minSourcePorts = 1 << 14 // of a VIP, that source-nat has at least
+	maxTranslated  = 4096    // ports of one service with NAT, unless it has all
+	maxName        = 63
+	maxNetName     = 15 // IFNAMSIZ less the NUL
+	maxErrors      = 100
+	maxShown       = 100 // characters of a value in a message
 
 	maxWitnesses = 8
 	maxHooks     = 32

@@ -52,8 +52,17 @@ func (c *Config) agreed() []string {
 	for _, s := range c.Services {
 		vips := slices.SortedFunc(slices.Values(s.VIPs), netip.Addr.Compare)
 		lines = append(lines, fmt.Sprintf("service %q %s %s %s %s %s", s.Name, addresses(vips), s.Protocol,
-			portList(s.Ports), s.Hash, s.Forward))
+			portList(s.Ports), s.Hash, s.Forward)+sourceNATText(&s))
 	}
 	slices.Sort(lines)
 	return lines
+}
+
+// sourceNATText is what directors must agree on: one that knows nothing of source ports would reset what
+// comes to them.
+func sourceNATText(s *Service) string {
+	if s.SourceNAT {
+		return " source-nat"
+	}
+	return ""
 }

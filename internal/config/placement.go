@@ -63,6 +63,28 @@ func (r *reader) overlaps(p *placement) {
 	}
 }
 
+// sourcePorts refuses services that leave full NAT at their VIP too few ports to leave from: those with a
+// port of a service are not used.
+func (r *reader) sourcePorts(c *Config, p *placement) {
+	for i := range c.Services {
+		s := &c.Services[i]
+		if !s.SourceNAT || len(s.VIPs) == 0 {
+			continue
+		}
+		left := int(lb.SourcePorts.Last) - int(lb.SourcePorts.First) + 1
+		for _, protocol := range []lb.Protocol{s.Protocol, lb.ProtocolAny} {
+			for _, owner := range p.owners[vipProtocol{s.VIPs[0], protocol}] {
+				first, last := max(owner.ports.First, lb.SourcePorts.First), min(owner.ports.Last, lb.SourcePorts.Last)
+				if left -= max(0, int(last)-int(first)+1); left < minSourcePorts {
+					r.fail(owner.at, "", "service %q leaves from ports %s of %s with source-nat: at least %d of them must not be services'",
+						s.Name, lb.SourcePorts, s.VIPs[0], minSourcePorts)
+					break
+				}
+			}
+		}
+	}
+}
+
 // overlap is told at the later of two services in the file.
 func (r *reader) overlap(key vipProtocol, a, b *portOwner) {
 	if a.index > b.index {

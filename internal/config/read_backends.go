@@ -15,16 +15,16 @@ import (
 func (r *reader) forward(f map[string]value) lb.Forward {
 	words := []string{lb.ForwardLocal.String(), lb.ForwardDR.String(), lb.ForwardNAT.String(), lb.ForwardTunnel.String()}
 	forward := lb.ForwardLocal
-	others := []string{"backends", "scheduler", "affinity", "overflow", "encap", "mss", "flow-idle", "agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry"}
+	others := []string{"backends", "scheduler", "affinity", "overflow", "encap", "source-nat", "mss", "flow-idle", "agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry"}
 	switch word := r.word(f["forward"], words[0], words...); {
 	case r.wrong(f["forward"]):
 		return forward // not so: what it is could not be read
 	case word == lb.ForwardDR.String():
-		forward, others = lb.ForwardDR, []string{"min-nodes", "encap"}
+		forward, others = lb.ForwardDR, []string{"min-nodes", "encap", "source-nat"}
 	case word == lb.ForwardNAT.String():
 		forward, others = lb.ForwardNAT, []string{"min-nodes", "encap"}
 	case word == lb.ForwardTunnel.String():
-		forward, others = lb.ForwardTunnel, []string{"min-nodes"}
+		forward, others = lb.ForwardTunnel, []string{"min-nodes", "source-nat"}
 	}
 	for _, key := range others {
 		if f[key].given() {
@@ -39,6 +39,7 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 	if r.word(f["encap"], lb.EncapIP.String(), lb.EncapIP.String(), lb.EncapGUE.String()) == lb.EncapGUE.String() {
 		s.Encap = lb.EncapGUE
 	}
+	s.SourceNAT = r.boolean(f["source-nat"], false)
 	r.scheduler(s, f["scheduler"], f["hash"])
 	s.Affinity = r.duration(f["affinity"], 0, 24*time.Hour, 0)
 	if r.word(f["overflow"], lb.OverflowNext.String(), lb.OverflowNext.String(), lb.OverflowDrop.String()) == lb.OverflowDrop.String() {
@@ -255,6 +256,9 @@ func (r *reader) translation(s *Service, f map[string]value, item value) {
 	case s.Protocol == lb.ProtocolAny:
 		r.fail(f["protocol"], "", "%q has no ports that could be translated", s.Protocol.String())
 		return
+	}
+	if s.SourceNAT {
+		return // replies name the flow
 	}
 	ports := 0
 	for _, p := range s.Ports {

@@ -14,7 +14,7 @@ func (r *reader) services(c *Config, v value) {
 	placed := &placement{owners: make(map[vipProtocol][]portOwner)}
 	for i, item := range items {
 		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
-			"encap", "scheduler", "affinity", "overflow", "mss", "flow-idle", "backends",
+			"encap", "source-nat", "scheduler", "affinity", "overflow", "mss", "flow-idle", "backends",
 			"agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry", "min-nodes", "udp-idle", "checks")
 		if !ok {
 			continue
@@ -44,6 +44,7 @@ func (r *reader) services(c *Config, v value) {
 		c.Services = append(c.Services, s)
 	}
 	r.overlaps(placed)
+	r.sourcePorts(c, placed)
 }
 
 func (r *reader) serviceVIPs(c *Config, v value) []netip.Addr {

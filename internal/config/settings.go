@@ -163,6 +163,9 @@ func (s *Service) ofForwarding(member bool) []setting {
 	if s.Forward == lb.ForwardTunnel {
 		list = append(list, setting{"encap", s.Encap.String()})
 	}
+	if s.SourceNAT {
+		list = append(list, setting{"source-nat", "true"})
+	}
 	if s.MSS != 0 {
 		list = append(list, setting{"mss", strconv.Itoa(int(s.MSS))})
 	}

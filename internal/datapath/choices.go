@@ -49,6 +49,11 @@ func validateChoice(s *lb.Service) error {
 	return nil
 }
 
+// forwards says whether a slot is of a service that has backends.
+func forwards(e *lbService) bool {
+	return e.Selector != 0 && e.Forward != uint8(lbMethodFORWARD_LOCAL) && e.Forward != uint8(lbMethodFORWARD_RETURN)
+}
+
 func inRange(place int16, s *lb.Service) bool {
 	return place >= lb.NoBackend && int(place) < len(s.Backends)
 }
@@ -88,7 +93,7 @@ func (s *mapSet) regionsInUse() map[uint16]uint32 {
 	live := make(map[uint16]uint32)
 	_, services := s.liveHalf()
 	for i := range services {
-		if e := &services[i]; e.Selector != 0 && e.Forward != uint8(lbMethodFORWARD_LOCAL) {
+		if e := &services[i]; forwards(e) {
 			live[e.Scope] = e.Region
 		}
 	}
@@ -99,8 +104,8 @@ func (s *mapSet) regionsInUse() map[uint16]uint32 {
 // did. A backend is there before a slot names it, and goes after the last one.
 func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(string) (*net.Interface, error)) int {
 	type encoding struct {
-		choice    *lb.Choice
-		scheduled bool
+		choice *lb.Choice
+		common lbSlotFlags
 	}
 	encoded := make(map[encoding][]uint64)
 	written := 0
@@ -113,10 +118,10 @@ func (s *mapSet) writeChoices(want *lb.State, regions []uint32, device func(stri
 		for p := range svc.Backends {
 			storeBackend(&places[p], backendEntry(svc, &want.VIPs[svc.VIP], &svc.Backends[p], device))
 		}
-		key := encoding{svc.Choice, svc.Schedule != nil}
+		key := encoding{svc.Choice, commonFlags(svc)}
 		words, ok := encoded[key]
 		if !ok {
-			words = choiceOf(svc.Choice, key.scheduled)
+			words = choiceOf(svc.Choice, key.common)
 			encoded[key] = words
 		}
 		written += storeSlots(s.choices.items[int(regions[i])*choiceWords:][:choiceWords], words)
@@ -205,13 +210,21 @@ func storeBackend(to *lbBackend, e lbBackend) {
 	atomic.StoreUint32(&to.Ifindex, ifindex)
 }
 
-// choiceOf lays out the slots of a choice; nil has none that names a backend.
-func choiceOf(c *lb.Choice, scheduled bool) []uint64 {
-	words := make([]uint64, choiceWords)
-	common := uint32(0)
-	if scheduled {
-		common = uint32(lbSlotFlagsSLOT_SCHEDULED) << lbSlotLayoutSLOT_FLAGS_SHIFT
+// commonFlags are those of all slots of a service.
+func commonFlags(s *lb.Service) (flags lbSlotFlags) {
+	if s.Schedule != nil {
+		flags |= lbSlotFlagsSLOT_SCHEDULED
 	}
+	if s.SourceNAT {
+		flags |= lbSlotFlagsSLOT_SOURCES
+	}
+	return flags
+}
+
+// choiceOf lays out the slots of a choice; nil has none that names a backend.
+func choiceOf(c *lb.Choice, flags lbSlotFlags) []uint64 {
+	words := make([]uint64, choiceWords)
+	common := uint32(flags) << lbSlotLayoutSLOT_FLAGS_SHIFT
 	for slot := range lb.Slots {
 		words[slot/2] |= uint64(slotWord(c, slot)|common) << (slot % 2 * 32)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 
+	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
@@ -30,6 +31,8 @@ type Exception struct {
 	Unseen   time.Duration // since its last packet came by this director
 	Closing  bool          // the client sent FIN or RST
 	Client   bool          // no flow, but the affinity of a client: Remote and Local have no ports
+	Source   uint16        // the VIP's port that it leaves from, of full NAT; 0 of others
+	Over     bool          // of full NAT: it has ended, and its port is not given out yet
 }
 
 // closingIdle is how long a flow is remembered whose client closed it: until nothing of it is under way.
@@ -73,13 +76,21 @@ func (d *Datapath) Exceptions() ([]Exception, error) {
 			return nil, fmt.Errorf("forget a noted flow: %w", err)
 		}
 	}
-	return list, nil
+	sourced, ended, err := d.maps.sourced()
+	if err != nil {
+		return nil, err
+	}
+	return append(list, sourced...), d.maps.forgetSources(ended)
 }
 
 // Exceptions returns the flows that are noted, in no order.
 func (v *View) Exceptions() ([]Exception, error) {
 	list, _, err := v.set.exceptions()
-	return list, err
+	if err != nil {
+		return nil, err
+	}
+	sourced, _, err := v.set.sourced()
+	return append(list, sourced...), err
 }
 
 // exceptions reads the flows that are noted, and the keys of those that do not count any more.
@@ -154,6 +165,7 @@ type regionOwner struct {
 	scheduled        bool   // its flows are remembered
 	pool             uint32 // if so
 	affinity         time.Duration
+	mask             flowhash.Mask
 }
 
 func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
@@ -169,7 +181,7 @@ func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
 	_, services := s.liveHalf()
 	for i := range services {
 		e := &services[i]
-		if e.Selector == 0 || e.Forward == uint8(lbMethodFORWARD_LOCAL) {
+		if !forwards(e) {
 			continue
 		}
 		words := strings.Fields(names[e.Scope]) // as ServiceScope made it
@@ -183,6 +195,7 @@ func (s *mapSet) regionOwners() (map[uint32]regionOwner, error) {
 		owners[e.Region] = regionOwner{
 			service: words[1], vip: vip, tcpIdle: time.Duration(e.TcpIdle) * time.Second, udpIdle: time.Duration(e.UdpIdle) * time.Second,
 			scheduled: s.scheduled(e.Region), pool: e.Pool, affinity: time.Duration(e.Affinity) * time.Second,
+			mask: flowhash.Mask{Hi: e.SourceMaskHi, Lo: e.SourceMaskLo, Ports: e.PortsMask},
 		}
 	}
 	return owners, nil

@@ -141,9 +141,11 @@ type lbDirectory struct {
 		Pad          uint8
 		_            [4]byte
 	}
-	Unnoted uint64
-	Untold  uint64
-	Pad     [6]uint64
+	Unnoted      uint64
+	Untold       uint64
+	SourceBlocks uint64
+	OwnBlocks    [512]uint16
+	Pad          [5]uint64
 }
 
 type lbDrop struct {
@@ -236,26 +238,33 @@ type lbLeaseRequest struct {
 type lbLimits uint32
 
 const (
-	lbLimitsBUCKETS          lbLimits = 65536
-	lbLimitsVIP_SLOTS        lbLimits = 4096
-	lbLimitsSERVICE_SLOTS    lbLimits = 16384
-	lbLimitsPROBES           lbLimits = 4
-	lbLimitsHOT_BUCKETS      lbLimits = 32
-	lbLimitsUDP_IDLE_SECONDS lbLimits = 60
-	lbLimitsHASH_KEYS        lbLimits = 6
-	lbLimitsPEER_SLOTS       lbLimits = 256
-	lbLimitsSLOTS            lbLimits = 65537
-	lbLimitsCHOICE_WORDS     lbLimits = 32769
-	lbLimitsBACKENDS         lbLimits = 1024
-	lbLimitsGLIMPSE_SETS     lbLimits = 65536
-	lbLimitsGLIMPSE_WAYS     lbLimits = 7
-	lbLimitsOPENING_SECONDS  lbLimits = 60
-	lbLimitsANSWERS          lbLimits = 1000
-	lbLimitsTUNNEL_HOPS      lbLimits = 64
-	lbLimitsREVERSE_ENTRIES  lbLimits = 65536
-	lbLimitsWATCHED_BACKENDS lbLimits = 65536
-	lbLimitsORDER_PLACES     lbLimits = 32768
-	lbLimitsORDER_WORDS      lbLimits = 8193
+	lbLimitsBUCKETS            lbLimits = 65536
+	lbLimitsVIP_SLOTS          lbLimits = 4096
+	lbLimitsSERVICE_SLOTS      lbLimits = 16384
+	lbLimitsPROBES             lbLimits = 4
+	lbLimitsHOT_BUCKETS        lbLimits = 32
+	lbLimitsUDP_IDLE_SECONDS   lbLimits = 60
+	lbLimitsHASH_KEYS          lbLimits = 6
+	lbLimitsPEER_SLOTS         lbLimits = 256
+	lbLimitsSLOTS              lbLimits = 65537
+	lbLimitsCHOICE_WORDS       lbLimits = 32769
+	lbLimitsBACKENDS           lbLimits = 1024
+	lbLimitsGLIMPSE_SETS       lbLimits = 65536
+	lbLimitsGLIMPSE_WAYS       lbLimits = 7
+	lbLimitsOPENING_SECONDS    lbLimits = 60
+	lbLimitsANSWERS            lbLimits = 1000
+	lbLimitsTUNNEL_HOPS        lbLimits = 64
+	lbLimitsREVERSE_ENTRIES    lbLimits = 65536
+	lbLimitsWATCHED_BACKENDS   lbLimits = 65536
+	lbLimitsORDER_PLACES       lbLimits = 32768
+	lbLimitsORDER_WORDS        lbLimits = 8193
+	lbLimitsSOURCE_PORTS       lbLimits = 32768
+	lbLimitsSOURCE_BLOCK       lbLimits = 64
+	lbLimitsSOURCE_BLOCKS      lbLimits = 512
+	lbLimitsSOURCE_TRIES       lbLimits = 16
+	lbLimitsSOURCES            lbLimits = 262144
+	lbLimitsSOURCES_NEW        lbLimits = 65536
+	lbLimitsQUARANTINE_SECONDS lbLimits = 60
 )
 
 type lbLoad struct {
@@ -273,12 +282,14 @@ const (
 	lbMethodFORWARD_DR     lbMethod = 1
 	lbMethodFORWARD_NAT    lbMethod = 2
 	lbMethodFORWARD_TUNNEL lbMethod = 3
+	lbMethodFORWARD_RETURN lbMethod = 4
 )
 
 type lbNewsKind uint32
 
 const (
-	lbNewsKindNEWS_NOTED lbNewsKind = 1
+	lbNewsKindNEWS_NOTED  lbNewsKind = 1
+	lbNewsKindNEWS_SOURCE lbNewsKind = 2
 )
 
 type lbNewsNoted struct {
@@ -286,6 +297,14 @@ type lbNewsNoted struct {
 	Kind  uint64
 	Flow  lbNotedFlow
 	Noted lbNoted
+}
+
+type lbNewsSource struct {
+	_        structs.HostLayout
+	Kind     uint64
+	Key      lbReturnKey
+	Returned lbReturned
+	Source   lbSource
 }
 
 type lbNode struct {
@@ -377,32 +396,67 @@ const (
 	lbReasonREASON_NOT_ANNOUNCED      lbReason = 32
 	lbReasonREASON_NO_BACKEND         lbReason = 33
 	lbReasonREASON_NO_WAY             lbReason = 34
-	lbReasonREASON_EXPIRED            lbReason = 35
-	lbReasonREASON_TOO_BIG            lbReason = 36
-	lbReasonREASON_NOT_TRANSLATED     lbReason = 37
-	lbReasonREASON_FULL               lbReason = 38
-	lbReasonREASON_ARP_ANSWERED       lbReason = 39
-	lbReasonREASON_ND_ANSWERED        lbReason = 40
-	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 41
-	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 42
-	lbReasonREASON_DELEGATED          lbReason = 43
-	lbReasonREASON_HANDED_ON          lbReason = 44
-	lbReasonREASON_FORWARDED          lbReason = 45
-	lbReasonREASON_REPLIED            lbReason = 46
-	lbReasonREASON_REDIRECTED         lbReason = 47
-	lbReasonREASON_REPLY_REDIRECTED   lbReason = 48
-	lbReasonREASON_ARP_MASKED         lbReason = 49
-	lbReasonREASON_ARP_SUPPRESSED     lbReason = 50
-	lbReasonREASON_ND_SUPPRESSED      lbReason = 51
-	lbReasonREASON_SHARED_SOURCE      lbReason = 52
-	lbReasonREASON_COUNT              lbReason = 53
+	lbReasonREASON_NO_PORT            lbReason = 35
+	lbReasonREASON_EXPIRED            lbReason = 36
+	lbReasonREASON_TOO_BIG            lbReason = 37
+	lbReasonREASON_NOT_TRANSLATED     lbReason = 38
+	lbReasonREASON_FULL               lbReason = 39
+	lbReasonREASON_ARP_ANSWERED       lbReason = 40
+	lbReasonREASON_ND_ANSWERED        lbReason = 41
+	lbReasonREASON_EXPIRED_ANSWERED   lbReason = 42
+	lbReasonREASON_TOO_BIG_ANSWERED   lbReason = 43
+	lbReasonREASON_DELEGATED          lbReason = 44
+	lbReasonREASON_HANDED_ON          lbReason = 45
+	lbReasonREASON_FORWARDED          lbReason = 46
+	lbReasonREASON_REPLIED            lbReason = 47
+	lbReasonREASON_REDIRECTED         lbReason = 48
+	lbReasonREASON_REPLY_REDIRECTED   lbReason = 49
+	lbReasonREASON_ARP_MASKED         lbReason = 50
+	lbReasonREASON_ARP_SUPPRESSED     lbReason = 51
+	lbReasonREASON_ND_SUPPRESSED      lbReason = 52
+	lbReasonREASON_SHARED_SOURCE      lbReason = 53
+	lbReasonREASON_COUNT              lbReason = 54
 	lbReasonREASON_FIRST_ACCEPT       lbReason = 6
 	lbReasonREASON_FIRST_DROP         lbReason = 17
-	lbReasonREASON_FIRST_TX           lbReason = 39
-	lbReasonREASON_FIRST_DELEGATE     lbReason = 43
-	lbReasonREASON_FIRST_FORWARD      lbReason = 45
-	lbReasonREASON_FIRST_REDIRECT     lbReason = 47
-	lbReasonREASON_FIRST_GUARD        lbReason = 49
+	lbReasonREASON_FIRST_TX           lbReason = 40
+	lbReasonREASON_FIRST_DELEGATE     lbReason = 44
+	lbReasonREASON_FIRST_FORWARD      lbReason = 46
+	lbReasonREASON_FIRST_REDIRECT     lbReason = 48
+	lbReasonREASON_FIRST_GUARD        lbReason = 50
+)
+
+type lbReturnKey struct {
+	_        structs.HostLayout
+	AddrHi   uint64
+	AddrLo   uint64
+	Port     uint16
+	Source   uint16
+	Scope    uint16
+	Protocol uint8
+	Pad      uint8
+}
+
+type lbReturned struct {
+	_       structs.HostLayout
+	SeenNs  uint64
+	SrcHi   uint64
+	SrcLo   uint64
+	Region  uint32
+	Expects uint32
+	SrcPort uint16
+	DstPort uint16
+	Flags   uint8
+	Pad     uint8
+	Place   uint16
+}
+
+type lbReturnedFlags uint32
+
+const (
+	lbReturnedFlagsRETURNED_ANSWERED    lbReturnedFlags = 1
+	lbReturnedFlagsRETURNED_CLIENT_FIN  lbReturnedFlags = 2
+	lbReturnedFlagsRETURNED_BACKEND_FIN lbReturnedFlags = 4
+	lbReturnedFlagsRETURNED_RESET       lbReturnedFlags = 8
 )
 
 type lbReverse struct {
@@ -460,7 +514,11 @@ type lbSending struct {
 	Protocol uint8
 	OwnMac   [6]uint8
 	Icmp     uint16
-	Pad      [4]uint8
+	Source   uint16
+	Sourced  uint8
+	Wanted   uint8
+	Returned uint8
+	Pad      [7]uint8
 	_        [2]byte
 }
 
@@ -491,6 +549,7 @@ const (
 	lbSlotFlagsSLOT_MOVING     lbSlotFlags = 1
 	lbSlotFlagsSLOT_EXCEPTIONS lbSlotFlags = 2
 	lbSlotFlagsSLOT_NOTING     lbSlotFlags = 4
+	lbSlotFlagsSLOT_SOURCES    lbSlotFlags = 8
 	lbSlotFlagsSLOT_SCHEDULED  lbSlotFlags = 16
 )
 
@@ -502,6 +561,15 @@ const (
 	lbSlotLayoutSLOT_FLAGS_SHIFT    lbSlotLayout = 24
 	lbSlotLayoutSLOT_NOBODY         lbSlotLayout = 4095
 )
+
+type lbSource struct {
+	_       structs.HostLayout
+	SeenNs  uint64
+	HeardNs uint64
+	Tag     uint32
+	Place   uint16
+	Port    uint16
+}
 
 type lbSynCare uint32
 
@@ -528,7 +596,7 @@ type lbTrace struct {
 	Vlan     uint16
 	Protocol uint8
 	Reason   uint8
-	Pad      [2]uint8
+	Source   uint16
 	Slot     uint32
 	SlotWord uint32
 	Backend  uint32
@@ -556,19 +624,23 @@ const (
 )
 
 type lbTranslation struct {
-	_        structs.HostLayout
-	AddrHi   uint64
-	AddrLo   uint64
-	L3       uint32
-	L4       uint32
-	Port     uint16
-	Protocol uint8
-	IsIpv4   uint8
-	End      uint8
-	IsError  uint8
-	Pad      [2]uint8
-	Watched  uint32
-	Pad2     [4]uint8
+	_         structs.HostLayout
+	AddrHi    uint64
+	AddrLo    uint64
+	L3        uint32
+	L4        uint32
+	Port      uint16
+	Protocol  uint8
+	IsIpv4    uint8
+	End       uint8
+	IsError   uint8
+	IsBoth    uint8
+	Pad       uint8
+	Watched   uint32
+	OtherPort uint16
+	Pad2      [2]uint8
+	OtherHi   uint64
+	OtherLo   uint64
 }
 
 type lbUdpFlow struct {
@@ -623,6 +695,27 @@ const (
 	lbVipFlagsVIP_HANDED_ON    lbVipFlags = 16
 )
 
+type lbWanted struct {
+	_               structs.HostLayout
+	Flow            lbNotedFlow
+	Fragment        lbFragmentKey
+	Key             lbReturnKey
+	Returned        lbReturned
+	Source          lbSource
+	VipHi           uint64
+	VipLo           uint64
+	Number          uint32
+	Place           uint16
+	Scope           uint16
+	Port            uint16
+	TcpFlags        uint8
+	Opens           uint8
+	Quoted          uint8
+	IsFirstFragment uint8
+	Direct          uint8
+	Pad             uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -641,15 +734,20 @@ const (
 	lbMapLabels       = "labels"
 	lbMapLease        = "lease"
 	lbMapLoads        = "loads"
+	lbMapNewReturns   = "new_returns"
+	lbMapNewSources   = "new_sources"
 	lbMapNews         = "news"
 	lbMapNodes        = "nodes"
 	lbMapOrders       = "orders"
 	lbMapQuestions    = "questions"
+	lbMapReturns      = "returns"
 	lbMapReverse      = "reverse"
 	lbMapSendings     = "sendings"
+	lbMapSources      = "sources"
 	lbMapTables       = "tables"
 	lbMapTranslations = "translations"
 	lbMapTurns        = "turns"
+	lbMapWanted       = "wanted"
 	lbProgLbEgress    = "lb_egress"
 	lbProgLbIngress   = "lb_ingress"
 	lbProgLbLease     = "lb_lease"
@@ -729,15 +827,20 @@ type lbMapSpecs struct {
 	Labels       *ebpf.MapSpec `ebpf:"labels"`
 	Lease        *ebpf.MapSpec `ebpf:"lease"`
 	Loads        *ebpf.MapSpec `ebpf:"loads"`
+	NewReturns   *ebpf.MapSpec `ebpf:"new_returns"`
+	NewSources   *ebpf.MapSpec `ebpf:"new_sources"`
 	News         *ebpf.MapSpec `ebpf:"news"`
 	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
 	Orders       *ebpf.MapSpec `ebpf:"orders"`
 	Questions    *ebpf.MapSpec `ebpf:"questions"`
+	Returns      *ebpf.MapSpec `ebpf:"returns"`
 	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
 	Sendings     *ebpf.MapSpec `ebpf:"sendings"`
+	Sources      *ebpf.MapSpec `ebpf:"sources"`
 	Tables       *ebpf.MapSpec `ebpf:"tables"`
 	Translations *ebpf.MapSpec `ebpf:"translations"`
 	Turns        *ebpf.MapSpec `ebpf:"turns"`
+	Wanted       *ebpf.MapSpec `ebpf:"wanted"`
 }
 
 // lbVariableSpecs contains global variables before they are loaded into the kernel.
@@ -785,15 +888,20 @@ type lbMaps struct {
 	Labels       *ebpf.Map `ebpf:"labels"`
 	Lease        *ebpf.Map `ebpf:"lease"`
 	Loads        *ebpf.Map `ebpf:"loads"`
+	NewReturns   *ebpf.Map `ebpf:"new_returns"`
+	NewSources   *ebpf.Map `ebpf:"new_sources"`
 	News         *ebpf.Map `ebpf:"news"`
 	Nodes        *ebpf.Map `ebpf:"nodes"`
 	Orders       *ebpf.Map `ebpf:"orders"`
 	Questions    *ebpf.Map `ebpf:"questions"`
+	Returns      *ebpf.Map `ebpf:"returns"`
 	Reverse      *ebpf.Map `ebpf:"reverse"`
 	Sendings     *ebpf.Map `ebpf:"sendings"`
+	Sources      *ebpf.Map `ebpf:"sources"`
 	Tables       *ebpf.Map `ebpf:"tables"`
 	Translations *ebpf.Map `ebpf:"translations"`
 	Turns        *ebpf.Map `ebpf:"turns"`
+	Wanted       *ebpf.Map `ebpf:"wanted"`
 }
 
 func (m *lbMaps) Close() error {
@@ -812,15 +920,20 @@ func (m *lbMaps) Close() error {
 		m.Labels,
 		m.Lease,
 		m.Loads,
+		m.NewReturns,
+		m.NewSources,
 		m.News,
 		m.Nodes,
 		m.Orders,
 		m.Questions,
+		m.Returns,
 		m.Reverse,
 		m.Sendings,
+		m.Sources,
 		m.Tables,
 		m.Translations,
 		m.Turns,
+		m.Wanted,
 	)
 }
 

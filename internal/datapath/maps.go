@@ -54,7 +54,7 @@ const firstRegions = 16
 
 // kept are the maps that a larger map set has in common with the one that it replaces: what the
 // programs found out about flows, which no Set could write again.
-var kept = []string{"glimpses", "exceptions", "flows", "fragments", "news", "drops", "nodes"}
+var kept = []string{"glimpses", "exceptions", "sources", "returns", "new_sources", "new_returns", "flows", "fragments", "news", "drops", "nodes"}
 
 // forwarding is the number of services that have backends.
 func forwarding(want *lb.State) int {

@@ -20,8 +20,12 @@ import (
 // A NoteKind says what a Note is about.
 type NoteKind uint8
 
-// NoteFlow is the kind of notes about flows of slots in transition and of services that remember all.
-const NoteFlow = NoteKind(lbNewsKindNEWS_NOTED)
+// The kinds of notes: about flows of slots in transition and of services that
+// remember all, and about established ones of full NAT.
+const (
+	NoteFlow   = NoteKind(lbNewsKindNEWS_NOTED)
+	NoteSource = NoteKind(lbNewsKindNEWS_SOURCE)
+)
 
 // A Note is what one director tells others of its memory of flows. It is about names and addresses,
 // which mean the same everywhere, so that any other may take over.
@@ -101,6 +105,9 @@ func (s *mapSet) readNews(reader *ringbuf.Reader, most int) ([]Note, error) {
 }
 
 func (s *mapSet) newsNote(owners map[uint32]regionOwner, sample []byte) (Note, bool, error) {
+	if len(sample) >= 8 && NoteKind(binary.NativeEndian.Uint64(sample)) == NoteSource {
+		return s.newsSource(owners, sample)
+	}
 	var item lbNewsNoted
 	if _, err := binary.Decode(sample, binary.NativeEndian, &item); err != nil {
 		return Note{}, false, fmt.Errorf("decode news: %w", err)
@@ -136,7 +143,11 @@ func (s *mapSet) notes(within time.Duration) ([]Note, error) {
 			notes = append(notes, note)
 		}
 	})
-	return notes, err
+	if err != nil {
+		return nil, err
+	}
+	sourced, err := s.sourceNotes(owners, within)
+	return append(notes, sourced...), err
 }
 
 // Take makes what another director told part of the memory here. What was seen here just now counts for
@@ -152,6 +163,7 @@ func (d *Datapath) Take(notes []Note) error {
 		return err
 	}
 	t := taker{set: d.maps, now: Monotonic(), regions: make(map[servedAt]uint32, len(owners)), places: make(map[placeOf]uint16)}
+	t.vips = d.maps.vipScopes()
 	t.pools = make(map[uint32]uint32)
 	for region, owner := range owners {
 		t.regions[servedAt{owner.service, owner.vip}] = region
@@ -165,10 +177,15 @@ func (d *Datapath) Take(notes []Note) error {
 		}
 	}
 	for i := range notes {
-		if notes[i].Kind != NoteFlow {
-			continue // of a newer version
+		var err error
+		switch notes[i].Kind {
+		case NoteFlow:
+			err = t.flow(&notes[i])
+		case NoteSource:
+			err = t.source(&notes[i])
+		default: // of a newer version
 		}
-		if err := t.flow(&notes[i]); err != nil {
+		if err != nil {
 			return err
 		}
 	}
@@ -182,6 +199,7 @@ type taker struct {
 	regions map[servedAt]uint32
 	pools   map[uint32]uint32 // by region, of services that remember all flows
 	places  map[placeOf]uint16
+	vips    map[netip.Addr]uint16 // their scopes
 }
 
 type servedAt struct {

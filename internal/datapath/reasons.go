@@ -60,6 +60,7 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_NOT_ANNOUNCED:      {Name: "not-announced", Explanation: "ARP or neighbor discovery for a VIP that others bring packets of"},
 	lbReasonREASON_NO_BACKEND:         {Name: "no-backend", Explanation: "no backend of the service takes flows"},
 	lbReasonREASON_NO_WAY:             {Name: "no-way", Explanation: "the next hop to its backend is not known"},
+	lbReasonREASON_NO_PORT:            {Name: "no-port", Explanation: "full NAT: all source ports that were looked at are taken"},
 	lbReasonREASON_EXPIRED:            {Name: "expired", Explanation: "its TTL or hop limit ends here"},
 	lbReasonREASON_NOT_TRANSLATED:     {Name: "not-translated", Explanation: "for a NAT backend, but a header is cut off before its checksum"},
 	lbReasonREASON_FULL:               {Name: "full", Explanation: "a new flow, and the backends have as many connections as they may"},

@@ -27,7 +27,7 @@ func reversesOf(want *lb.State, scopes map[string]uint16, regions []uint32, devi
 	for _, chosen := range []bool{false, true} {
 		for i := range want.Services {
 			s := &want.Services[i]
-			if s.Forward != lb.ForwardNAT {
+			if s.Forward != lb.ForwardNAT || s.SourceNAT {
 				continue
 			}
 			if err := all.add(s, &want.VIPs[s.VIP], scopes[ServiceScope(s, &want.VIPs[s.VIP])], regions[i], device, chosen); err != nil {
@@ -124,7 +124,9 @@ func validateNAT(want *lb.State) error {
 			if b.Addr.Is4() != want.VIPs[s.VIP].Addr.Is4() {
 				return fmt.Errorf("service %s: backend %s: %s is not of the VIP's family", s.Name, b.Name, b.Addr)
 			}
-			eachReverse(s, b, func(lbReverseKey, uint16) { total++ })
+			if !s.SourceNAT {
+				eachReverse(s, b, func(lbReverseKey, uint16) { total++ })
+			}
 		}
 	}
 	if total > int(lbLimitsREVERSE_ENTRIES) {
@@ -136,6 +138,9 @@ func validateNAT(want *lb.State) error {
 func validateNATPorts(s *lb.Service) error {
 	if s.Protocol != lb.ProtocolTCP && s.Protocol != lb.ProtocolUDP {
 		return fmt.Errorf("protocol %s has no ports to translate", s.Protocol)
+	}
+	if s.SourceNAT {
+		return nil // replies name the flow
 	}
 	n := 0
 	for _, r := range s.Ports {

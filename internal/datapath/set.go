@@ -69,6 +69,7 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		return done, err
 	}
 	s.writeOrders(want, pools)
+	s.writeSources(ownBlocks(want))
 	done.slots = s.writeChoices(want, regions, device)
 	if !s.same(fresh) || !s.sameKeys(want) {
 		s.stage(half, fresh, flowhash.NewKeys(want.Seed))
@@ -112,9 +113,14 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 		}
 	}
 	var services []lbService
+	sourced := make(map[[2]int]bool) // VIPs and protocols
 	for i := range want.Services {
 		svc := &want.Services[i]
 		v := &want.VIPs[svc.VIP]
+		if at := [2]int{svc.VIP, int(svc.Protocol)}; svc.SourceNAT && !sourced[at] {
+			sourced[at] = true
+			services = append(services, sourceSlots(svc, &vips[svc.VIP])...)
+		}
 		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
 			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i], pools[i])...)
 	}

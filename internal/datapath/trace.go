@@ -87,7 +87,7 @@ func (v *View) privateInstance() (*Instance, error) {
 	}
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows", "glimpses", "exceptions",
-		"orders", "loads", "turns"} {
+		"sources", "returns", "new_sources", "new_returns", "orders", "loads", "turns"} {
 		shared[name] = v.set.maps[name]
 	}
 	programs, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: shared})

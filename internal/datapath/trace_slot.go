@@ -17,8 +17,9 @@ type TracedSlot struct {
 // A TracedBackend is where a frame is sent.
 type TracedBackend struct {
 	Address   netip.Addr `json:"address"`
-	Port      uint16     `json:"port,omitempty"` // that it is translated to
-	Method    string     `json:"method"`         // "dr", "nat", "tunnel", "tunnel in gue"
+	Port      uint16     `json:"port,omitempty"`        // that it is translated to
+	Source    uint16     `json:"source_port,omitempty"` // of the VIP, that full NAT has it leave from
+	Method    string     `json:"method"`                // "dr", "nat", "tunnel", "tunnel in gue"
 	Interface string     `json:"interface,omitempty"`
 	MAC       string     `json:"mac,omitempty"` // of the next hop; "" while none is known
 }
@@ -39,6 +40,7 @@ func (s *mapSet) tracedSlot(raw *lbTrace) *TracedSlot {
 	}
 	if flags&lbTraceFlagsTRACE_BACKEND != 0 && int(raw.Backend) < len(s.backends.items) {
 		t.Backend = tracedBackend(&s.backends.items[raw.Backend])
+		t.Backend.Source = raw.Source
 	}
 	return t
 }

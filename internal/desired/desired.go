@@ -134,7 +134,7 @@ func services(state *lb.State, cfg *config.Config, targets Targets) error {
 			}
 			service := lb.Service{
 				Name: s.Name, VIP: vip, Protocol: s.Protocol, Ports: s.Ports, Hash: s.Hash, Forward: s.Forward,
-				Encap: s.Encap, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice, Schedule: target.Schedule,
+				Encap: s.Encap, SourceNAT: s.SourceNAT, MSS: s.MSS, Backends: target.Backends, Choice: target.Choice, Schedule: target.Schedule,
 			}
 			if s.Forward != lb.ForwardLocal {
 				service.TCPIdle, service.UDPIdle = s.Idle()

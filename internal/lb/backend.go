@@ -15,6 +15,9 @@ const MaxBackends = 1000
 // MaxConn is the largest limit of connections that a backend can have.
 const MaxConn = 10_000_000
 
+// SourcePorts are those of a VIP that flows of full NAT leave from.
+var SourcePorts = PortRange{32768, 65535}
+
 // NoBackend is what a slot has when new flows go nowhere, or no backend is left to keep older ones.
 const NoBackend = -1
 

@@ -202,7 +202,10 @@ type Service struct {
 
 	// Of all but ForwardLocal:
 
-	Encap    Encap         // of ForwardTunnel
+	Encap Encap // of ForwardTunnel
+	// SourceNAT, with ForwardNAT, has flows leave from ports of the VIP, so that replies come to it.
+	SourceNAT bool
+
 	MSS      uint16        // what larger ones of SYNs are cut to; 0: they stay
 	TCPIdle  time.Duration // how long a connection may be silent and keeps its backend; to a second
 	UDPIdle  time.Duration // the same of a flow of anything else

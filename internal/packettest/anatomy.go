@@ -174,3 +174,16 @@ func HeadersOf(packet []byte) int {
 	}
 	return a.l4
 }
+
+// Transport is where in a frame the header behind those of IP is.
+func Transport(frame []byte) (int, error) {
+	at, err := packetIn(frame)
+	if err != nil {
+		return 0, err
+	}
+	a, err := dissect(frame[at:])
+	if err != nil {
+		return 0, err
+	}
+	return at + a.l4, nil
+}
