@@ -12,8 +12,8 @@ import (
 	"github.com/lbctl/lbctl/internal/netlab"
 )
 
-// New returns a lab of the test's own, removed when it ends. Without root the test is skipped,
-// or fails with CI=true.
+// New returns a lab of the test's own, removed when it ends, and removes what killed tests left.
+// Without root the test is skipped, or fails with CI=true.
 func New(t testing.TB) *netlab.Lab {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -22,6 +22,9 @@ func New(t testing.TB) *netlab.Lab {
 			t.Fatal(reason)
 		}
 		t.Skip(reason)
+	}
+	if err := sweep(); err != nil {
+		t.Logf("what a killed test left is not removed: %v", err)
 	}
 	lab, err := netlab.New(Prefix())
 	if err != nil {
@@ -35,7 +38,7 @@ func New(t testing.TB) *netlab.Lab {
 	return lab
 }
 
-// Prefix returns a prefix for namespaces that no other test uses.
+// Prefix returns a prefix for namespaces and pins that no other test uses. It tells whose they are.
 func Prefix() string {
 	return fmt.Sprintf("lbt-%d-%s-", os.Getpid(), strings.ToLower(rand.Text()[:6]))
 }
