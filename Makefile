@@ -64,7 +64,7 @@ lint: ## check Go with golangci-lint and the layout of C
 # packages that load the machine side by side would make each other's clients wait.
 test: ## run all tests, as root; with CI=true a skipped test fails
 	@tools/install-haproxy.sh
-	{ go test -p 1 -count=1 -timeout 20m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
+	{ go test -p 1 -count=1 -timeout 40m $(TESTJSON) ./... && go test -C tools -count=1 $(TESTJSON) ./...; } $(NOSKIP)
 
 test-race: ## run all tests with the race detector (needs gcc)
 	@tools/install-haproxy.sh

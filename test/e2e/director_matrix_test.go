@@ -171,7 +171,7 @@ func (f *farm) wantTransfers(t *testing.T, p *path) {
 	for _, vip := range []netip.Addr{vip4, vip6} {
 		for i := range each { // before the client finds out by itself
 			if got := p.receive(t, vip, 41000+i); got != transfer {
-				t.Errorf("%s, transfer %d: %d bytes, want %d", vip, i, got, transfer)
+				t.Fatalf("%s, transfer %d: %d bytes, want %d", vip, i, got, transfer)
 			}
 		}
 	}

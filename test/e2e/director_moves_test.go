@@ -21,9 +21,9 @@ func forwardUnderLoad(t *testing.T, opts farmOptions, do func(f *farm, load *sta
 	opts.serving = true
 	f := newFarm(t, opts)
 	f.load.startClient(t, f.client, standardAmount())
-	time.Sleep(time.Second)
+	time.Sleep(time.Second / 2)
 	do(f, f.load)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second / 2)
 	return f.load.stop(t)
 }
 

@@ -17,9 +17,9 @@ func underLoad(t *testing.T, opts options, do func(c *cluster)) report {
 	opts.tuning = unhurried
 	c := newMembers(t, opts)
 	load := c.startStandardLoad(t)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second / 2)
 	do(c)
-	time.Sleep(time.Second)
+	time.Sleep(time.Second / 2)
 	return load.stop(t)
 }
 
