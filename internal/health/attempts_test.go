@@ -56,6 +56,7 @@ func TestOnlyFailuresWithoutAnAnswerTakeABackendOut(t *testing.T) {
 		{"its cable is out, not for long", 5, []traffic{healthy, {lasts: 3 * time.Second, Counts: Counts{Opened: 1}}}, false},
 		{"few come, and none is answered", 5, []traffic{healthy, idle(2 * time.Second), one(Counts{Opened: 4}), idle(20 * time.Second)}, false},
 		{"just enough come, and none is answered", 5, []traffic{healthy, idle(2 * time.Second), one(Counts{Opened: 5}), idle(2 * time.Second)}, true},
+		{"just enough come, and none is answered yet", 5, []traffic{healthy, idle(2 * time.Second), one(Counts{Opened: 5}), idle(1500 * time.Millisecond)}, false},
 		{"a flood, of which it answers a little", 5, []traffic{{lasts: time.Minute, Counts: Counts{Opened: 500_000, Answered: 20}}}, false},
 		{"a flood, and its answers are heard of first", 5, []traffic{one(Counts{Answered: 100}), one(Counts{Opened: 100}), one(Counts{Opened: 100}), idle(time.Minute)}, false},
 		{"what a director counted is not known", 5, []traffic{healthy, {lasts: time.Minute, Counts: Counts{Opened: 10}, part: true}}, false},
