@@ -301,8 +301,11 @@ int lb_xdp(struct xdp_md *ctx)
 			      : reason == UNSETTLED ? moving_way(ctx)
 						    : UNCOMMON;
 
-		if (reason == NO_VIP)
-			outcome = reverse_way(ctx);
+		if (reason == NO_VIP) {
+			outcome = reply_way(ctx);
+			if (outcome == UNCOMMON)
+				outcome = reverse_way(ctx);
+		}
 		if (reason == FORWARDS && outcome != UNCOMMON)
 			outcome |= scope << 8;
 		/* what is served may change between two looks */
@@ -330,6 +333,21 @@ int lb_lease(struct xdp_md *ctx)
 	if ((void *)(request + 1) > (void *)(long)ctx->data_end)
 		return LEASE_FAILED;
 	return renew_lease(request->until, request->anew);
+}
+
+/*
+ * Lets the summary of routes count for a while, run by hand as the lease is: a program, because
+ * nothing else knows what time it is in jiffies.
+ */
+SEC("xdp")
+int lb_routes(struct xdp_md *ctx)
+{
+	struct routes_request *request = (void *)(long)ctx->data;
+
+	if ((void *)(request + 1) > (void *)(long)ctx->data_end)
+		return LEASE_FAILED;
+	*(volatile __u64 *)&directory.routes.until = bpf_jiffies64() + request->ticks;
+	return LEASE_RUNS;
 }
 
 /* For a private instance: the long way only, which tells what it decides. */

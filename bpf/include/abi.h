@@ -23,7 +23,9 @@ enum limits {
 	GLIMPSE_WAYS = 7, /* in one */
 	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
+	ROUTES = 8, /* prefixes of a family in the summary of this machine's routes */
 	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
+	REPLY_BITS = 13, /* 2^n slots of the hot part of the map "reverse" */
 	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
 	WATCHED_BACKENDS = 65536, /* whose connections are counted, all services together */
 	ORDER_PLACES = 32768, /* at most, of the order in which backends get new flows */
@@ -289,6 +291,41 @@ struct rota {
 	__u64 crowded; /* CLOCK_MONOTONIC_COARSE when a flow last found no room in `exceptions` */
 };
 
+/* Where packets to the addresses of a prefix go. */
+struct hop {
+	__u8 mac[6]; /* of the gateway */
+	__u8 own_mac[6]; /* of the interface towards it */
+	__u32 ifindex; /* 0: the kernel is to be asked */
+	__u16 mtu; /* of that interface */
+	__u8 pad[14];
+};
+
+/* As addresses lie in packets. One that is nobody's has an address outside of its mask. */
+struct prefix4 {
+	__u32 addr;
+	__u32 mask;
+};
+
+struct prefix6 {
+	__u64 addr[2];
+	__u64 mask[2];
+};
+
+/*
+ * This machine's routes, as far as they are simple: the first prefix that has an address counts,
+ * and an address in none is the kernel's to find. Written by lbd while until is 0.
+ */
+struct routes {
+	__u64 until; /* jiffies; 0: all of it is out of date */
+	__u64 forwards4; /* bit n: the interfaces whose index ends in these six bits forward IPv4 */
+	__u64 forwards6;
+	__u8 pad[40];
+	struct prefix4 prefixes4[ROUTES];
+	struct prefix6 prefixes6[ROUTES];
+	struct hop hops4[ROUTES];
+	struct hop hops6[ROUTES];
+};
+
 /*
  * What is served. All but sample has two halves, and one word publishes a half: an odd multiplier,
  * whose bit 1 says which half is live. The other is free to be written until the word changes.
@@ -302,6 +339,7 @@ struct directory {
 	__u32 reverse; /* enum reverse_kinds */
 	__u64 answers; /* a coarse second << 32 | ICMP errors sent in it */
 	__u64 peers[2 * PEER_SLOTS]; /* MACs of other nodes, the first byte lowest; 0: none */
+	struct routes routes;
 	struct vip vips[2 * VIP_SLOTS];
 	struct service services[2 * SERVICE_SLOTS];
 	__u64 unnoted; /* flows of slots in transition that there was no room for */
@@ -367,6 +405,14 @@ struct reverse {
 	__u16 change; /* of the transport's checksum */
 	__u8 pad[2];
 	__u32 watched; /* of the backend in the map "attempts"; 0: its replies are not counted */
+};
+
+/* Both, in the hot part of the map "reverse". Free where the protocol is 0. */
+struct reply {
+	__u64 addr_hi;
+	__u64 addr_lo;
+	__u64 port; /* and protocol << 16 */
+	struct reverse reverse;
 };
 
 /* What became of connections that clients opened to a backend; per CPU. */
@@ -520,6 +566,12 @@ struct lease_request {
 	__u64 until; /* as in struct directory; 0: no lease is needed */
 	__u32 anew; /* begin a new life, whatever became of the last lease */
 	__u32 pad;
+};
+
+/* What lb_routes is asked, in the same way. */
+struct routes_request {
+	__u64 ticks; /* jiffies for which the summary counts */
+	__u64 pad;
 };
 
 enum lease_answer {
@@ -680,6 +732,9 @@ struct trace {
 _Static_assert(sizeof(struct vip) == 64, "a VIP is one cache line");
 _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
 _Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
+_Static_assert(sizeof(struct hop) == 32, "a hop is not split between cache lines");
+_Static_assert(sizeof(struct routes) % 64 == 0, "what follows keeps its cache lines");
+_Static_assert(sizeof(struct reply) == 64, "a reply is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");
 _Static_assert(sizeof(struct fragment_key) == 40, "no holes in a key");
 _Static_assert(sizeof(struct reverse_key) == 24, "no holes in a key");

@@ -5,6 +5,9 @@
 #include "maps.h"
 #include "parse.h"
 
+/* Not decided by who was asked: the long way knows. */
+#define UNCOMMON REASON_COUNT
+
 /*
  * A call costs more than the rest of the count, so it is made only for frames that are long enough
  * to lie in more than one buffer.

@@ -16,9 +16,6 @@
 #include "schedule.h"
 #include "sources.h"
 
-/* Not decided by who was asked: the long way knows. */
-#define UNCOMMON REASON_COUNT
-
 /* The slot of a flow, from other bits of its hash than the bucket. */
 ALWAYS_INLINE __u32 slot_of(__u64 hash)
 {

@@ -38,6 +38,7 @@ const struct {
 	enum news_kind news_kind;
 	struct news_noted news_noted;
 	struct lease_request lease_request;
+	struct routes_request routes_request;
 	struct drop drop;
 } *const volatile exported;
 
@@ -132,6 +133,15 @@ struct {
 	__uint(max_entries, WATCHED_BACKENDS);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 } attempts SEC(".maps");
+
+/* The hot part of "reverse", by a hash of the key: what is not in it is looked up there. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct reply);
+	__uint(max_entries, 1 << REPLY_BITS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} replies SEC(".maps");
 
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {

@@ -9,6 +9,7 @@
 #include "count.h"
 #include "fragment.h"
 #include "nat.h"
+#include "routes.h"
 
 /* enum reverse_kinds; 0 where no backend sends replies by us, and nothing more is looked at. */
 ALWAYS_INLINE __u32 reverse_kinds(void)
@@ -32,6 +33,31 @@ ALWAYS_INLINE struct reverse *find_reverse(__u64 addr_hi, __u64 addr_lo, __u8 pr
 		return found;
 	key.port = 0;
 	return bpf_map_lookup_elem(&reverse, &key);
+}
+
+/* The hot part's slot of a backend's port if it is there, or NULL. */
+ALWAYS_INLINE struct reverse *hot_reverse(__u64 addr_hi, __u64 addr_lo, __u64 port)
+{
+	__u64 mixed = (addr_hi ^ addr_lo ^ port << 40) * 0x9e3779b97f4a7c15;
+	__u32 slot = mixed >> (64 - REPLY_BITS);
+	struct reply *reply = bpf_map_lookup_elem(&replies, &slot);
+
+	return reply && reply->port == port && reply->addr_lo == addr_lo &&
+			       reply->addr_hi == addr_hi
+		       ? &reply->reverse
+		       : NULL;
+}
+
+/* What find_reverse finds in most cases, or NULL. */
+ALWAYS_INLINE struct reverse *common_reverse(__u64 addr_hi, __u64 addr_lo, __u8 protocol,
+					     __u16 port)
+{
+	__u64 any = (__u64)protocol << 16;
+	struct reverse *found = hot_reverse(addr_hi, addr_lo, any | port);
+
+	if (found || !(reverse_kinds() & REVERSE_ALL))
+		return found;
+	return hot_reverse(addr_hi, addr_lo, any);
 }
 
 /* A frame that we are to route: sent to us, by the interface that the backend is at. */
@@ -83,6 +109,53 @@ ALWAYS_INLINE int find_route6(struct xdp_md *ctx, const struct ipv6 *ip, __u64 v
 	return bpf_fib_lookup(ctx, route, sizeof(*route), 0);
 }
 
+ALWAYS_INLINE void take_hop(struct hop *hop, const struct bpf_fib_lookup *route)
+{
+	copy_mac(hop->mac, route->dmac);
+	copy_mac(hop->own_mac, route->smac);
+	hop->ifindex = route->ifindex;
+}
+
+/* The way of any reply. */
+struct route {
+	__u64 vip_hi;
+	__u64 vip_lo;
+	struct hop hop;
+};
+
+/* Finds the next hop; -1 where its hops or its way end. A function of its own for its stack. */
+__attribute__((noinline)) int find_route(struct xdp_md *ctx, struct route *route)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct eth *eth = (void *)(long)ctx->data;
+	struct ipv4 *v4 = (void *)(eth + 1);
+	struct ipv6 *v6 = (void *)(eth + 1);
+	struct bpf_fib_lookup fib = {};
+
+	if (!route || (void *)(v4 + 1) > end)
+		return -1;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
+		if (v4->ttl <= 1 || find_route4(ctx, v4, route->vip_lo, &fib))
+			return -1;
+	} else if ((void *)(v6 + 1) > end || v6->hop_limit <= 1 ||
+		   find_route6(ctx, v6, route->vip_hi, route->vip_lo, &fib)) {
+		return -1;
+	}
+	take_hop(&route->hop, &fib);
+	return 0;
+}
+
+/* The hop, found beforehand or asked for here; NULL when there is none that XDP can use. */
+ALWAYS_INLINE const struct hop *next_hop(struct xdp_md *ctx, const struct hop *known,
+					 const struct reverse *from, struct route *asked)
+{
+	if (known)
+		return known;
+	asked->vip_hi = from->vip_hi;
+	asked->vip_lo = from->vip_lo;
+	return find_route(ctx, asked) ? NULL : &asked->hop;
+}
+
 ALWAYS_INLINE struct turn turn_of(const struct reverse *from)
 {
 	return (struct turn){
@@ -94,77 +167,129 @@ ALWAYS_INLINE struct turn turn_of(const struct reverse *from)
 	};
 }
 
-ALWAYS_INLINE enum reason reverse4(struct xdp_md *ctx, struct eth *eth, struct ipv4 *ip,
-				   struct ports *ports, void *end, __u32 *scope)
+/* Turns a reply round whose hop is known, and sends it off. */
+ALWAYS_INLINE enum reason reply4(struct xdp_md *ctx, struct eth *eth, struct ipv4 *ip,
+				 const struct reverse *from, const struct hop *hop)
 {
-	__sum16 *sum = transport_sum(ports, ip->protocol, end);
-	struct bpf_fib_lookup route = {};
-	struct reverse *from;
-	struct turn turn;
+	struct ports *ports = (void *)(ip + 1);
+	__sum16 *sum = transport_sum(ports, ip->protocol, (void *)(long)ctx->data_end);
+	struct turn turn = turn_of(from);
 
-	from = find_reverse(0, V4_MAPPED | bpf_ntohl(ip->src), ip->protocol, bpf_ntohs(ports->src));
-	if (!from || !is_routed(ctx, eth, from))
-		return REASON_NOT_VIP;
-	*scope = from->scope;
-	if (UNLIKELY(from->watched))
-		note_common(from->watched, ip->protocol, (void *)ports, end);
-	if (!sum || ip->ttl <= 1 || find_route4(ctx, ip, from->vip_lo, &route))
+	if (!sum || ip->ttl <= 1 || !hop)
 		return REASON_REPLY_HELD;
-	turn = turn_of(from);
 	turn4(ip, ports, sum, END_SOURCE, &turn);
-	return send_reply(ctx, eth, route.dmac, route.smac, route.ifindex);
+	return send_reply(ctx, eth, hop->mac, hop->own_mac, hop->ifindex);
 }
 
-ALWAYS_INLINE enum reason reverse6(struct xdp_md *ctx, struct eth *eth, struct ipv6 *ip,
-				   struct ports *ports, void *end, __u32 *scope)
+ALWAYS_INLINE enum reason reply6(struct xdp_md *ctx, struct eth *eth, struct ipv6 *ip,
+				 const struct reverse *from, const struct hop *hop)
 {
-	__sum16 *sum = transport_sum(ports, ip->next, end);
-	struct bpf_fib_lookup route = {};
-	struct reverse *from;
-	struct turn turn;
+	struct ports *ports = (void *)(ip + 1);
+	__sum16 *sum = transport_sum(ports, ip->next, (void *)(long)ctx->data_end);
+	struct turn turn = turn_of(from);
 
-	from = find_reverse(bpf_be64_to_cpu(ip->src[0]), bpf_be64_to_cpu(ip->src[1]), ip->next,
-			    bpf_ntohs(ports->src));
-	if (!from || !is_routed(ctx, eth, from))
-		return REASON_NOT_VIP;
-	*scope = from->scope;
-	if (UNLIKELY(from->watched))
-		note_common(from->watched, ip->next, (void *)ports, end);
-	if (!sum || ip->hop_limit <= 1 || find_route6(ctx, ip, from->vip_hi, from->vip_lo, &route))
+	if (!sum || ip->hop_limit <= 1 || !hop)
 		return REASON_REPLY_HELD;
-	turn = turn_of(from);
 	turn6(ip, ports, sum, END_SOURCE, &turn);
-	return send_reply(ctx, eth, route.dmac, route.smac, route.ifindex);
+	return send_reply(ctx, eth, hop->mac, hop->own_mac, hop->ifindex);
 }
 
-/* What came for no VIP, and common_way found to be common. A function of its own, as moving_way is.
+/* Whether nothing is to be noted of a reply. */
+ALWAYS_INLINE int tells_nothing(const struct reverse *from, __u8 protocol, const struct tcp *tcp,
+				void *end)
+{
+	return !from->watched || protocol != PROTO_TCP ||
+	       ((void *)(tcp + 1) <= end && !(tcp->flags & (TCP_SYN | TCP_RST)));
+}
+
+/*
+ * The rest of the short way for what came for no VIP: a reply of which backend and next hop are
+ * known without a call, or UNCOMMON.
  */
+ALWAYS_INLINE int reply_way(struct xdp_md *ctx)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct eth *eth = (void *)(long)ctx->data;
+	const struct reverse *from;
+	const struct hop *hop;
+	enum reason reason;
+
+	if ((void *)(eth + 1) + sizeof(struct ipv4) + sizeof(struct ports) > end)
+		return UNCOMMON;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
+		struct ipv4 *ip = (void *)(eth + 1);
+		struct ports *ports = (void *)(ip + 1);
+
+		from = common_reverse(0, V4_MAPPED | bpf_ntohl(ip->src), ip->protocol,
+				      bpf_ntohs(ports->src));
+		if (!from || !is_routed(ctx, eth, from) ||
+		    !tells_nothing(from, ip->protocol, (void *)ports, end))
+			return UNCOMMON;
+		hop = known_hop4(ctx->ingress_ifindex, ip->dst, bpf_ntohs(ip->length));
+		if (!hop)
+			return UNCOMMON;
+		reason = reply4(ctx, eth, ip, from, hop);
+	} else {
+		struct ipv6 *ip = (void *)(eth + 1);
+		struct ports *ports = (void *)(ip + 1);
+
+		if ((void *)(ports + 1) > end)
+			return UNCOMMON;
+		from = common_reverse(bpf_be64_to_cpu(ip->src[0]), bpf_be64_to_cpu(ip->src[1]),
+				      ip->next, bpf_ntohs(ports->src));
+		if (!from || !is_routed(ctx, eth, from) ||
+		    !tells_nothing(from, ip->next, (void *)ports, end))
+			return UNCOMMON;
+		hop = known_hop6(ctx->ingress_ifindex, ip->dst,
+				 bpf_ntohs(ip->payload_length) + sizeof(*ip));
+		if (!hop)
+			return UNCOMMON;
+		reason = reply6(ctx, eth, ip, from, hop);
+	}
+	return from->scope << 8 | reason;
+}
+
+/* What reply_way did not know. A function of its own, as moving_way is. */
 __attribute__((noinline)) int reverse_way(struct xdp_md *ctx)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct eth *eth = (void *)(long)ctx->data;
-	enum reason reason = REASON_NOT_VIP;
-	struct ports *ports;
-	__u32 scope = 0;
+	struct ipv4 *v4 = (void *)(eth + 1);
+	struct ipv6 *v6 = (void *)(eth + 1);
+	const struct reverse *from;
+	struct route route = {};
+	const struct hop *hop;
+	enum reason reason;
 
-	if ((void *)(eth + 1) > end)
+	if ((void *)(v4 + 1) + sizeof(struct ports) > end)
 		return REASON_NOT_VIP;
 	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
-		struct ipv4 *ip = (void *)(eth + 1);
-
-		ports = (void *)(ip + 1);
-		if ((void *)(ports + 1) > end)
+		from = find_reverse(0, V4_MAPPED | bpf_ntohl(v4->src), v4->protocol,
+				    bpf_ntohs(((struct ports *)(v4 + 1))->src));
+		if (!from || !is_routed(ctx, eth, from))
 			return REASON_NOT_VIP;
-		reason = reverse4(ctx, eth, ip, ports, end, &scope);
-	} else if (eth->type == bpf_htons(ETHERTYPE_IPV6)) {
-		struct ipv6 *ip = (void *)(eth + 1);
-
-		ports = (void *)(ip + 1);
-		if ((void *)(ports + 1) > end)
+		if (UNLIKELY(from->watched))
+			note_common(from->watched, v4->protocol, (void *)(v4 + 1), end);
+		hop = next_hop(ctx,
+			       known_hop4(ctx->ingress_ifindex, v4->dst, bpf_ntohs(v4->length)),
+			       from, &route);
+		reason = reply4(ctx, eth, v4, from, hop);
+	} else {
+		if ((void *)(v6 + 1) + sizeof(struct ports) > end)
 			return REASON_NOT_VIP;
-		reason = reverse6(ctx, eth, ip, ports, end, &scope);
+		from = find_reverse(bpf_be64_to_cpu(v6->src[0]), bpf_be64_to_cpu(v6->src[1]),
+				    v6->next, bpf_ntohs(((struct ports *)(v6 + 1))->src));
+		if (!from || !is_routed(ctx, eth, from))
+			return REASON_NOT_VIP;
+		if (UNLIKELY(from->watched))
+			note_common(from->watched, v6->next, (void *)(v6 + 1), end);
+		hop = next_hop(ctx,
+			       known_hop6(ctx->ingress_ifindex, v6->dst,
+					  bpf_ntohs(v6->payload_length) + sizeof(*v6)),
+			       from, &route);
+		reason = reply6(ctx, eth, v6, from, hop);
 	}
-	return scope << 8 | reason;
+	return from->scope << 8 | reason;
 }
 
 /* What is behind a frame that no VIP is named by: the backend's end of its flow. */
@@ -237,39 +362,6 @@ ALWAYS_INLINE int find_origin(struct xdp_md *ctx, struct cursor *cur, const stru
 	return 0;
 }
 
-/* The way of any reply. */
-struct route {
-	__u64 vip_hi;
-	__u64 vip_lo;
-	__u32 ifindex;
-	__u8 mac[6];
-	__u8 own_mac[6];
-};
-
-/* Finds the next hop; -1 where its hops or its way end. A function of its own for its stack. */
-__attribute__((noinline)) int find_route(struct xdp_md *ctx, struct route *route)
-{
-	void *end = (void *)(long)ctx->data_end;
-	struct eth *eth = (void *)(long)ctx->data;
-	struct ipv4 *v4 = (void *)(eth + 1);
-	struct ipv6 *v6 = (void *)(eth + 1);
-	struct bpf_fib_lookup fib = {};
-
-	if (!route || (void *)(v4 + 1) > end)
-		return -1;
-	if (eth->type == bpf_htons(ETHERTYPE_IPV4)) {
-		if (v4->ttl <= 1 || find_route4(ctx, v4, route->vip_lo, &fib))
-			return -1;
-	} else if ((void *)(v6 + 1) > end || v6->hop_limit <= 1 ||
-		   find_route6(ctx, v6, route->vip_hi, route->vip_lo, &fib)) {
-		return -1;
-	}
-	route->ifindex = fib.ifindex;
-	copy_mac(route->mac, fib.dmac);
-	copy_mac(route->own_mac, fib.smac);
-	return 0;
-}
-
 /* The reply, translated, one hop older and on its way. */
 ALWAYS_INLINE enum reason finish_reply(struct xdp_md *ctx, const struct route *route)
 {
@@ -284,7 +376,7 @@ ALWAYS_INLINE enum reason finish_reply(struct xdp_md *ctx, const struct route *r
 		decrement_ttl(v4);
 	else if ((void *)(v6 + 1) <= end)
 		v6->hop_limit--;
-	return send_reply(ctx, eth, route->mac, route->own_mac, route->ifindex);
+	return send_reply(ctx, eth, route->hop.mac, route->hop.own_mac, route->hop.ifindex);
 }
 
 /* Finds what a frame with any headers becomes: its scope, or 0 when it is no reply to translate. */

@@ -22,6 +22,7 @@ import (
 	"github.com/lbctl/lbctl/internal/hooks"
 	"github.com/lbctl/lbctl/internal/netconf"
 	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/nexthop"
 	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/reconcile"
 )
@@ -99,6 +100,7 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 
 		announcer: announce.New(opts.Log),
 		forwarder: newForwarder(opts.Log),
+		routes:    nexthop.NewSummary(opts.Log, path.Routes),
 	}
 	p.checks = probe.NewRunner(probe.Options{
 		Node: cfg.Node, Log: opts.Log, Dial: p.forwarder.dialler.dial, Report: func(r probe.Report) { p.probed(cfg.Node, r) },
@@ -141,6 +143,7 @@ func (p *planner) serve(ctx context.Context, listener net.Listener, hangup <-cha
 	group.Go(func() error { return netmon.Run(ctx, p.changed) })
 	group.Go(func() error { return p.announcer.Run(ctx) })
 	group.Go(func() error { return p.forwarder.ways.Run(ctx) })
+	group.Go(func() error { return p.routes.Run(ctx) })
 	group.Go(func() error { return p.forwarder.dialler.passage.Run(ctx) })
 	group.Go(func() error {
 		return control.Serve(ctx, listener, p.daemon().Handler(), p.opts.Log)

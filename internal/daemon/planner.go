@@ -16,6 +16,7 @@ import (
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/member"
 	"github.com/lbctl/lbctl/internal/netmon"
+	"github.com/lbctl/lbctl/internal/nexthop"
 	"github.com/lbctl/lbctl/internal/probe"
 	"github.com/lbctl/lbctl/internal/reconcile"
 	"github.com/lbctl/lbctl/internal/store"
@@ -51,6 +52,7 @@ type planner struct {
 	agreed     *desired.Agreement
 	builder    desired.Builder
 	forwarder  *forwarder
+	routes     *nexthop.Summary // for the replies of NAT's backends
 	cfg        *config.Config
 	loadedAt   time.Time
 	loadError  error
@@ -99,6 +101,7 @@ func (p *planner) use(cfg *config.Config) error {
 	p.checks.Set(checks)
 	p.notices.set(cfg)
 	p.forwarder.use(cfg)
+	p.routes.Want(slices.ContainsFunc(cfg.Services, func(s config.Service) bool { return s.Forward == lb.ForwardNAT }))
 	p.assumeServices()
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 	"golang.org/x/sys/unix"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // DefaultDir is where an lbd pins, unless told otherwise.
@@ -30,7 +32,7 @@ type Options struct {
 }
 
 // A Datapath is the writing side of one pin directory. It is for one goroutine at a time, but for
-// Lease, NewLife and CurrentLease, which may come from others and do not wait for a Set, and for
+// Lease, NewLife, CurrentLease and Routes, which may come from others and do not wait for a Set, and for
 // News, Notes and Take, which are for one other goroutine.
 type Datapath struct {
 	opts     Options
@@ -47,6 +49,8 @@ type Datapath struct {
 	mu       sync.Mutex
 	maps     *mapSet          // nil before the first Set of a fresh directory
 	programs *ebpf.Collection // over maps
+	routes   *lb.Routes       // the summary that is in routesIn
+	routesIn *mapSet
 }
 
 // Open takes over what is pinned, if anything, and changes nothing.

@@ -4,11 +4,14 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/lbctl/lbctl/internal/lb"
 )
 
 // Verbs are the names of the verbs, by number.
@@ -111,4 +114,46 @@ func (s *Sampler) Take() ([]Drop, error) {
 		}
 		drops = append(drops, drop)
 	}
+}
+
+// A Routing is what Datapath.Routes does, for an instance.
+type Routing struct {
+	instance *Instance
+
+	mu      sync.Mutex
+	routes  *lb.Routes
+	renewed time.Time
+}
+
+// Routing has no routes at first.
+func (i *Instance) Routing() *Routing { return &Routing{instance: i} }
+
+// Give is Datapath.Routes.
+func (r *Routing) Give(routes *lb.Routes) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if routes == nil || r.routes != routes {
+		atomic.StoreUint64(&r.instance.set.published().Routes.Until, 0)
+		r.routes = routes
+		if err := waitForReaders(); err != nil || routes == nil {
+			return err
+		}
+		r.instance.set.writeRoutes(routes)
+	}
+	r.renewed = time.Now()
+	return countRoutes(r.instance.programs.Programs["lb_routes"])
+}
+
+// Counts says whether packets go by the routes.
+func (r *Routing) Counts() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.routes != nil && time.Since(r.renewed) < RoutesLease
+}
+
+// Keep is Give for good.
+func (r *Routing) Keep(routes *lb.Routes) error {
+	err := r.Give(routes)
+	atomic.StoreUint64(&r.instance.set.published().Routes.Until, 1<<62)
+	return err
 }

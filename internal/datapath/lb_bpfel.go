@@ -106,7 +106,40 @@ type lbDirectory struct {
 	Reverse  uint32
 	Answers  uint64
 	Peers    [512]uint64
-	Vips     [8192]struct {
+	Routes   struct {
+		_         structs.HostLayout
+		Until     uint64
+		Forwards4 uint64
+		Forwards6 uint64
+		Pad       [40]uint8
+		Prefixes4 [8]struct {
+			_    structs.HostLayout
+			Addr uint32
+			Mask uint32
+		}
+		Prefixes6 [8]struct {
+			_    structs.HostLayout
+			Addr [2]uint64
+			Mask [2]uint64
+		}
+		Hops4 [8]struct {
+			_       structs.HostLayout
+			Mac     [6]uint8
+			OwnMac  [6]uint8
+			Ifindex uint32
+			Mtu     uint16
+			Pad     [14]uint8
+		}
+		Hops6 [8]struct {
+			_       structs.HostLayout
+			Mac     [6]uint8
+			OwnMac  [6]uint8
+			Ifindex uint32
+			Mtu     uint16
+			Pad     [14]uint8
+		}
+	}
+	Vips [8192]struct {
 		_          structs.HostLayout
 		AddrHi     uint64
 		AddrLo     uint64
@@ -191,6 +224,15 @@ type lbGlimpseSet struct {
 	Ways [7]uint64
 }
 
+type lbHop struct {
+	_       structs.HostLayout
+	Mac     [6]uint8
+	OwnMac  [6]uint8
+	Ifindex uint32
+	Mtu     uint16
+	Pad     [14]uint8
+}
+
 type lbHotLayout uint32
 
 const (
@@ -253,7 +295,9 @@ const (
 	lbLimitsGLIMPSE_WAYS       lbLimits = 7
 	lbLimitsOPENING_SECONDS    lbLimits = 60
 	lbLimitsANSWERS            lbLimits = 1000
+	lbLimitsROUTES             lbLimits = 8
 	lbLimitsTUNNEL_HOPS        lbLimits = 64
+	lbLimitsREPLY_BITS         lbLimits = 13
 	lbLimitsREVERSE_ENTRIES    lbLimits = 65536
 	lbLimitsWATCHED_BACKENDS   lbLimits = 65536
 	lbLimitsORDER_PLACES       lbLimits = 32768
@@ -425,6 +469,14 @@ const (
 	lbReasonREASON_FIRST_GUARD        lbReason = 50
 )
 
+type lbReply struct {
+	_       structs.HostLayout
+	AddrHi  uint64
+	AddrLo  uint64
+	Port    uint64
+	Reverse lbReverse
+}
+
 type lbReturnKey struct {
 	_        structs.HostLayout
 	AddrHi   uint64
@@ -493,6 +545,32 @@ type lbRota struct {
 	_       structs.HostLayout
 	Next    uint64
 	Crowded uint64
+}
+
+type lbRoutes struct {
+	_         structs.HostLayout
+	Until     uint64
+	Forwards4 uint64
+	Forwards6 uint64
+	Pad       [40]uint8
+	Prefixes4 [8]struct {
+		_    structs.HostLayout
+		Addr uint32
+		Mask uint32
+	}
+	Prefixes6 [8]struct {
+		_    structs.HostLayout
+		Addr [2]uint64
+		Mask [2]uint64
+	}
+	Hops4 [8]lbHop
+	Hops6 [8]lbHop
+}
+
+type lbRoutesRequest struct {
+	_     structs.HostLayout
+	Ticks uint64
+	Pad   uint64
 }
 
 type lbScheduler uint32
@@ -740,6 +818,7 @@ const (
 	lbMapNodes        = "nodes"
 	lbMapOrders       = "orders"
 	lbMapQuestions    = "questions"
+	lbMapReplies      = "replies"
 	lbMapReturns      = "returns"
 	lbMapReverse      = "reverse"
 	lbMapSendings     = "sendings"
@@ -751,6 +830,7 @@ const (
 	lbProgLbEgress    = "lb_egress"
 	lbProgLbIngress   = "lb_ingress"
 	lbProgLbLease     = "lb_lease"
+	lbProgLbRoutes    = "lb_routes"
 	lbProgLbTrace     = "lb_trace"
 	lbProgLbXdp       = "lb_xdp"
 	lbVarDirectory    = "directory"
@@ -805,6 +885,7 @@ type lbProgramSpecs struct {
 	LbEgress  *ebpf.ProgramSpec `ebpf:"lb_egress"`
 	LbIngress *ebpf.ProgramSpec `ebpf:"lb_ingress"`
 	LbLease   *ebpf.ProgramSpec `ebpf:"lb_lease"`
+	LbRoutes  *ebpf.ProgramSpec `ebpf:"lb_routes"`
 	LbTrace   *ebpf.ProgramSpec `ebpf:"lb_trace"`
 	LbXdp     *ebpf.ProgramSpec `ebpf:"lb_xdp"`
 }
@@ -833,6 +914,7 @@ type lbMapSpecs struct {
 	Nodes        *ebpf.MapSpec `ebpf:"nodes"`
 	Orders       *ebpf.MapSpec `ebpf:"orders"`
 	Questions    *ebpf.MapSpec `ebpf:"questions"`
+	Replies      *ebpf.MapSpec `ebpf:"replies"`
 	Returns      *ebpf.MapSpec `ebpf:"returns"`
 	Reverse      *ebpf.MapSpec `ebpf:"reverse"`
 	Sendings     *ebpf.MapSpec `ebpf:"sendings"`
@@ -894,6 +976,7 @@ type lbMaps struct {
 	Nodes        *ebpf.Map `ebpf:"nodes"`
 	Orders       *ebpf.Map `ebpf:"orders"`
 	Questions    *ebpf.Map `ebpf:"questions"`
+	Replies      *ebpf.Map `ebpf:"replies"`
 	Returns      *ebpf.Map `ebpf:"returns"`
 	Reverse      *ebpf.Map `ebpf:"reverse"`
 	Sendings     *ebpf.Map `ebpf:"sendings"`
@@ -926,6 +1009,7 @@ func (m *lbMaps) Close() error {
 		m.Nodes,
 		m.Orders,
 		m.Questions,
+		m.Replies,
 		m.Returns,
 		m.Reverse,
 		m.Sendings,
@@ -955,6 +1039,7 @@ type lbPrograms struct {
 	LbEgress  *ebpf.Program `ebpf:"lb_egress"`
 	LbIngress *ebpf.Program `ebpf:"lb_ingress"`
 	LbLease   *ebpf.Program `ebpf:"lb_lease"`
+	LbRoutes  *ebpf.Program `ebpf:"lb_routes"`
 	LbTrace   *ebpf.Program `ebpf:"lb_trace"`
 	LbXdp     *ebpf.Program `ebpf:"lb_xdp"`
 }
@@ -964,6 +1049,7 @@ func (p *lbPrograms) Close() error {
 		p.LbEgress,
 		p.LbIngress,
 		p.LbLease,
+		p.LbRoutes,
 		p.LbTrace,
 		p.LbXdp,
 	)

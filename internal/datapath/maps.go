@@ -89,6 +89,7 @@ type mapSet struct {
 	backends  *region[lbBackend]
 	orders    *region[uint64]
 	loads     *region[lbLoad]
+	replies   *region[lbReply]
 
 	inherited map[uint16]uint32 // regions by scope, of the set that this one replaces
 }
@@ -220,7 +221,7 @@ var errNoMapSet = errors.New("no usable map set is pinned")
 
 func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set := &mapSet{maps: maps, sizes: s}
-	var errs [7]error
+	var errs [8]error
 	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
 	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
 	set.hot, errs[2] = mapRegion[uint64](maps["hot"])
@@ -228,6 +229,7 @@ func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set.backends, errs[4] = mapRegion[lbBackend](maps["backends"])
 	set.orders, errs[5] = mapRegion[uint64](maps["orders"])
 	set.loads, errs[6] = mapRegion[lbLoad](maps["loads"])
+	set.replies, errs[7] = mapRegion[lbReply](maps["replies"])
 	if err := errors.Join(errs[:]...); err != nil {
 		set.close()
 		return nil, err
@@ -297,6 +299,7 @@ func (s *mapSet) close() {
 	s.backends.close()
 	s.orders.close()
 	s.loads.close()
+	s.replies.close()
 	closeMaps(s.maps)
 }
 

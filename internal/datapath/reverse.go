@@ -176,12 +176,14 @@ func (s *mapSet) writeReverses(want reverses) (stale []lbReverseKey, err error) 
 			stale = append(stale, key)
 		}
 	}
+	s.writeReplies(want)
 	// what is not there yet is looked for in vain; what is there must be looked for
 	atomic.StoreUint32(&s.published().Reverse, want.kinds())
 	return stale, nil
 }
 
-func (s *mapSet) forgetReverses(stale []lbReverseKey) error {
+func (s *mapSet) forgetReverses(want reverses, stale []lbReverseKey) error {
+	s.forgetReplies(want)
 	for _, key := range stale {
 		if err := s.maps["reverse"].Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("remove from map reverse: %w", err)

@@ -79,7 +79,7 @@ func (s *mapSet) write(want *lb.State, device func(string) (*net.Interface, erro
 		}
 	}
 	atomic.StoreUint32(&s.published().Sample, want.SampleDrops)
-	if err := s.forgetReverses(stale); err != nil {
+	if err := s.forgetReverses(reverses, stale); err != nil {
 		return done, err
 	}
 	return done, s.forgetScopes(scopes)

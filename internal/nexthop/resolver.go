@@ -118,7 +118,7 @@ func (r *Resolver) follow(ctx context.Context, f *follower, watch *watch) error 
 			if news.lost {
 				f.forget()
 			}
-			if (news.lost || news.routes) && look == nil {
+			if (news.lost || news.routes || news.addresses) && look == nil {
 				look = time.After(max(burst, lookEvery-time.Since(last)))
 			}
 			if f.hear(news.neighbours) && settled == nil {

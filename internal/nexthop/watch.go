@@ -24,6 +24,7 @@ type watch struct {
 // News is what happened since the last look.
 type news struct {
 	routes     bool // or what they depend on
+	addresses  bool // one is new or renewed
 	lost       bool // anything may have happened
 	neighbours []heard
 }
@@ -34,12 +35,12 @@ type heard struct {
 	gone bool
 }
 
-// newWatch subscribes in the network namespace of the calling thread.
-func newWatch() (*watch, error) {
-	socket, err := nl.Subscribe(unix.NETLINK_ROUTE,
+// newWatch subscribes in the network namespace of the calling thread, also to more groups.
+func newWatch(more ...uint) (*watch, error) {
+	socket, err := nl.Subscribe(unix.NETLINK_ROUTE, append(more,
 		unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_NEIGH,
 		unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
-		unix.RTNLGRP_NEXTHOP)
+		unix.RTNLGRP_NEXTHOP)...)
 	if err != nil {
 		return nil, fmt.Errorf("subscribe to routes and neighbours: %w", err)
 	}
@@ -72,6 +73,8 @@ func (w *watch) read() {
 						n.neighbours = append(n.neighbours, heard{*neigh, m.Header.Type == unix.RTM_DELNEIGH})
 					})
 				}
+			case unix.RTM_NEWADDR:
+				w.tell(func(n *news) { n.addresses = true })
 			default:
 				w.tell(func(n *news) { n.routes = true })
 			}

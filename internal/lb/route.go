@@ -1,0 +1,34 @@
+package lb
+
+import (
+	"net"
+	"net/netip"
+)
+
+// MaxRoutes is the number of a RouteTable's routes that the datapath has room for.
+const MaxRoutes = 8
+
+// Routes are a summary of this machine's routes, which is used instead of asking the kernel. What it
+// does not say is asked. It is never changed.
+type Routes struct {
+	V4, V6 RouteTable
+}
+
+// A RouteTable is that of one family.
+type RouteTable struct {
+	Forwards map[int]bool // by index, whether an interface forwards what comes in by it
+	Routes   []Route      // the first one that has an address counts; at most MaxRoutes
+}
+
+// A Route says where packets go. Without a Hop the kernel has to be asked.
+type Route struct {
+	Prefix netip.Prefix
+	Hop    *RouteHop
+}
+
+// A RouteHop is a gateway whose MAC is known.
+type RouteHop struct {
+	Index    int // of the interface towards it
+	MAC, Own net.HardwareAddr
+	MTU      int // bytes of an IP packet
+}
