@@ -34,4 +34,4 @@ clang-19 -O2 -g -target bpf -mcpu=v3 -nostdinc -I../bpf/vendor -Wall -Wextra -We
 	-c peers/bpf/lru.bpf.c -o ../.cache/lru.o
 modules=ip_tables,iptable_filter,iptable_mangle,ipt_CLUSTERIP,xt_cluster,xt_tcpudp,nf_conntrack,nf_tables,nft_hash,nft_ct,nft_nat,nft_chain_nat
 modules+=,nft_flow_offload,nf_flow_table_inet,ip_vs,ip_vs_mh,dummy
-go run ./vm -kernel 6.1 -icount -module "$modules" -file "$tree:/" -file ../.cache/lru.o:/lru.o -- ../.cache/peers "$@"
+go run ./vm -kernel 6.1 -icount -timeout 30m -module "$modules" -file "$tree:/" -file ../.cache/lru.o:/lru.o -- ../.cache/peers "$@"
