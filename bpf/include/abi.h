@@ -251,7 +251,7 @@ struct service {
 	__u32 affinity; /* seconds for which a client keeps its backend; 0: it doesn't */
 	__u16 sorry; /* the place that gets what the others have no room for, or SLOT_NOBODY */
 	__u8 overflow; /* enum overflow */
-	__u8 pad;
+	__u8 watches; /* what others' connections open, as every director sees them all */
 };
 
 /* A real server, at region * BACKENDS + its place. */
@@ -639,6 +639,7 @@ struct asked {
 	__u32 idle; /* seconds for which the flow may be silent */
 	__u8 opens; /* it is a SYN */
 	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
+	__u8 watched; /* it is another director's, and opens */
 	__u8 closes; /* it is a FIN or RST */
 	/* the rest is of services that schedule, as in struct service */
 	__u8 scheduler;

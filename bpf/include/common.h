@@ -169,8 +169,11 @@ ALWAYS_INLINE enum reason resting_flow(const struct xdp_md *ctx, struct eth *eth
 {
 	enum hot_layout state = hot_of(found->service->table, found->hash);
 
-	if (state == HOT_IGNORE)
+	if (state == HOT_IGNORE) {
+		if (UNLIKELY(found->service->watches) && has_syn(ctx, ports))
+			return UNCOMMON;
 		return found->handed_on ? UNCOMMON : REASON_NOT_OWNER;
+	}
 	if (state != HOT_ACCEPT || needs_lease(ctx, found->protocol, ports))
 		return UNSETTLED;
 	if (found->service->forward)

@@ -135,7 +135,10 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	if (asked->opens) {
 		if (tracing)
 			return place;
-		forget_flow(&key, asked->slot);
+		if (asked->watched)
+			bpf_map_delete_elem(&exceptions, &key); /* its director tells of it */
+		else
+			forget_flow(&key, asked->slot);
 		if (flags & SLOT_MOVING && place != SLOT_NOBODY)
 			*(volatile __u64 *)glimpse = glimpse_of(tag, GLIMPSE_SYN, place, now);
 		else if ((seen & GLIMPSE_TAG) == tag)

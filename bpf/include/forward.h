@@ -63,7 +63,7 @@ ALWAYS_INLINE __u32 choose_source(struct xdp_md *ctx, enum question question,
 
 /* The place of a packet, where its slot does not tell alone. */
 ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const struct flow *flow,
-			     const struct service *service, __u32 slot, __u32 choice)
+			     const struct service *service, __u32 slot, __u32 choice, int watched)
 {
 	__u32 first = 0;
 	struct asked *asked = bpf_map_lookup_elem(&questions, &first);
@@ -85,6 +85,7 @@ ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const s
 	asked->opens = is_segment && opens(ctx, flow->l4);
 	asked->closes = is_segment && closes(ctx, flow->l4);
 	asked->quoted = question != ASK_SERVICE;
+	asked->watched = watched;
 	if (!(choice >> SLOT_FLAGS_SHIFT & SLOT_SCHEDULED))
 		return place_in_transition(asked);
 	asked->scheduler = service->scheduler;
@@ -97,16 +98,26 @@ ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const s
 	return scheduled_place(asked);
 }
 
-/* The outcome for a packet of a flow that a service forwards. */
+ALWAYS_INLINE enum reason reason_not_ours(enum question question, __u64 word)
+{
+	return verb_of(word) == VERB_IGNORE ? reason_others(question) : REASON_NO_OWNER;
+}
+
+/*
+ * The outcome for a packet of a flow that a service forwards. Who may be next to have the bucket of
+ * a connection that opens while slots move sees the SYN, too, and leaves a glimpse of it.
+ */
 ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct packet *pkt,
 			   const struct flow *flow, const struct service *service, __u64 word)
 {
 	__u32 slot = slot_of(flow->hash), choice, place, number;
+	int watched = !is_ours(word);
 
-	if (!is_ours(word))
-		return verb_of(word) == VERB_IGNORE ? reason_others(question) : REASON_NO_OWNER;
+	if (watched && (!service->watches || question != ASK_SERVICE || !opens(ctx, flow->l4)))
+		return reason_not_ours(question, word);
 	/* a lease that ended lets go on what is under way, as sockets do */
-	if ((flow->protocol != PROTO_TCP || question != ASK_SERVICE || opens(ctx, flow->l4)) &&
+	if (!watched &&
+	    (flow->protocol != PROTO_TCP || question != ASK_SERVICE || opens(ctx, flow->l4)) &&
 	    lease_over()) {
 		if (tracing)
 			traced.flags |= TRACE_LAPSED;
@@ -115,11 +126,13 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	choice = slot_word(service->region, slot);
 	place = choice & SLOT_NOBODY;
 	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT & ~SLOT_SOURCES)) {
-		place = ask_flow(ctx, question, flow, service, slot, choice);
+		place = ask_flow(ctx, question, flow, service, slot, choice, watched);
 		if (place == PLACE_FULL)
 			return REASON_FULL;
 		place &= SLOT_NOBODY;
 	}
+	if (watched)
+		return reason_not_ours(question, word);
 	number = service->region * BACKENDS + place;
 	if (tracing) {
 		traced.flags |= TRACE_SLOT | (place == SLOT_NOBODY ? 0 : TRACE_BACKEND);

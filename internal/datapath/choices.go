@@ -85,6 +85,13 @@ func (s *mapSet) assignRegions(want *lb.State, scopes map[string]uint16) ([]uint
 	return regions, nil
 }
 
+// watches says whether connections that open at another director leave a glimpse here, too: as long as
+// slots move, where every director sees every SYN.
+func watches(s *lb.Service, v *lb.VIP) bool {
+	return v.Announce == lb.AnnounceMulticast && s.Protocol != lb.ProtocolUDP && s.Schedule == nil && s.Choice != nil &&
+		slices.ContainsFunc(s.Choice.Marks, func(mark lb.SlotMark) bool { return mark&lb.SlotMoving != 0 })
+}
+
 // regionsInUse are those of the services that forward, by their scopes.
 func (s *mapSet) regionsInUse() map[uint16]uint32 {
 	if s.word() == 0 {

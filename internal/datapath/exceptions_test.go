@@ -75,6 +75,7 @@ func TestSlotsInTransition(t *testing.T) {
 		{"flows of the dead are forgotten", flowsOfTheDead},
 		{"datagrams are noted before their slot changes", datagramsAreNoted},
 		{"exceptions are read with their names", exceptionsAreRead},
+		{"what opens at another director is glimpsed", watchedOpenings},
 	} {
 		for _, f := range families {
 			t.Run(test.name+"/"+f.name, func(t *testing.T) {
@@ -289,6 +290,41 @@ func TestAFloodIsNotNoted(t *testing.T) {
 	for _, port := range ports {
 		l.goes("legitimate, after the flood", l.segment(port, ack), 1)
 	}
+}
+
+// setTheirs makes another director's what set made this one's.
+func (l *slotLab) setTheirs(announce lb.Announce) {
+	l.Helper()
+	state := slotWorld(1, 0, lb.SlotMoving)
+	for i := range state.Services {
+		state.Services[i].Table = tableTheirs
+		state.VIPs[state.Services[i].VIP].Announce = announce
+	}
+	if _, err := l.instance.Set(state, worldDevice); err != nil {
+		l.Fatal(err)
+	}
+}
+
+func watchedOpenings(l *slotLab) {
+	const syn, ack = packettest.SYN, packettest.ACK
+	l.set(1, 0, lb.SlotMoving)
+	for range 2 {
+		l.goes("an old connection of before", l.segment(portLate, ack), 0)
+	}
+	l.setTheirs(lb.AnnounceMulticast)
+	l.goes("one opens at another director", l.segment(portNew, syn), lb.NoBackend)
+	l.goes("an old one goes on there", l.segment(portOld, ack), lb.NoBackend)
+	l.goes("a port is used again", l.segment(portLate, syn), lb.NoBackend)
+	l.set(1, 0, lb.SlotMoving)
+	l.goes("the director dies: the new one goes on", l.segment(portNew, ack), 1)
+	l.goes("the old one", l.segment(portOld, ack), 0)
+	l.goes("the one whose port was used again", l.segment(portLate, ack), 1)
+	l.age(time.Hour)
+	l.hasNoted("after that", map[uint16]int{})
+	l.setTheirs(lb.AnnounceNone)
+	l.goes("where one alone sees it, nothing is glimpsed", l.segment(portHalf, syn), lb.NoBackend)
+	l.set(1, 0, lb.SlotMoving)
+	l.goes("it is unknown", l.segment(portHalf, ack), 0)
 }
 
 // Between a SYN and the next segment there is a round trip, and a flood's packets: 100,000 in 0.1 s are a

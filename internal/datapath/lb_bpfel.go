@@ -21,8 +21,10 @@ type lbAsked struct {
 	Idle      uint32
 	Opens     uint8
 	Quoted    uint8
+	Watched   uint8
 	Closes    uint8
 	Scheduler uint8
+	_         [7]byte
 	ClientHi  uint64
 	ClientLo  uint64
 	Pool      uint32
@@ -171,7 +173,7 @@ type lbDirectory struct {
 		Affinity     uint32
 		Sorry        uint16
 		Overflow     uint8
-		Pad          uint8
+		Watches      uint8
 		_            [4]byte
 	}
 	Unnoted      uint64
@@ -617,7 +619,7 @@ type lbService struct {
 	Affinity     uint32
 	Sorry        uint16
 	Overflow     uint8
-	Pad          uint8
+	Watches      uint8
 	_            [4]byte
 }
 

@@ -121,8 +121,14 @@ func buildDirectory(half uint64, want *lb.State, scopes map[string]uint16, table
 			sourced[at] = true
 			services = append(services, sourceSlots(svc, &vips[svc.VIP])...)
 		}
-		services = append(services, serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
-			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i], pools[i])...)
+		slots := serviceSlots(svc, v.Addr.Is4(), &vips[svc.VIP],
+			scopes[ServiceScope(svc, v)], tables[svc.Table], regions[i], pools[i])
+		if watches(svc, v) {
+			for j := range slots {
+				slots[j].Watches = 1
+			}
+		}
+		services = append(services, slots...)
 	}
 	return place(half, vips, services, peerKeys(want))
 }
