@@ -63,6 +63,21 @@ func attemptsTo(t *testing.T, d *director, backend netip.AddrPort) datapath.Atte
 	return all[i]
 }
 
+func TestWhatBecomesOfConnectionsIsCountedByFullNAT(t *testing.T) {
+	eachFamily(t, func(t *testing.T, d *director, f family) {
+		answered, refusing := d.converse(t, f, "web", 40000), d.converse(t, f, "web", 40001)
+		at := netip.AddrPortFrom(answered.b.Addr, webPort)
+		answered.establishes() // by two SYNs
+		refusing.opens()
+		refusing.give(refusing.reply(packettest.RST|packettest.ACK, 0, 101))
+		answered.give(answered.reply(packettest.RST|packettest.ACK, 501, 101))
+		want := datapath.Attempt{Service: "web", Backend: at, Opened: 4, Answered: 1, Refused: 1}
+		if got := attemptsTo(t, d, at); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	})
+}
+
 func (n natFixtures) attempts() []attemptCase {
 	segment := func(port uint16, flags uint8) []byte { return n.in(tcp{Src: portClient, Dst: port, Flags: flags}) }
 	const ece, cwr = 0x40, 0x80

@@ -30,7 +30,7 @@ type conversation struct {
 }
 
 // fullWorld has for each family a service of TCP and one of UDP with two backends, the first of which has all
-// slots, and one that is another node's.
+// slots, and one that is another node's. What becomes of connections to the first is counted.
 func fullWorld(t *testing.T) *director {
 	return newDirector(t, func(d *director) {
 		d.state.Nodes = append(d.state.Nodes, lb.Node{Index: 1, Name: "n1", Weight: 100, MAC: peerMAC})
@@ -48,7 +48,7 @@ func fullWorld(t *testing.T) *director {
 				s.Choice = &lb.Choice{Current: make([]int16, lb.Slots)}
 				for n := range 2 {
 					b := d.backend(f, 60+byte(n), n)
-					b.Port = webPort
+					b.Port, b.Watched = webPort, s.Name == "web" && n == 0
 					s.Backends = append(s.Backends, b)
 				}
 				d.state.Services = append(d.state.Services, s)
