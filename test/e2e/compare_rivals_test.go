@@ -210,7 +210,7 @@ func toDirector(t testing.TB, c *cluster, pids []int) way {
 	check(t, err)
 	check(t, c.client.Neighbour("eth0", vip4, mac))
 	answered := make(map[string]bool)
-	nettest.Eventually(t, 20*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		time.Sleep(20 * time.Millisecond)
 		name, err := answerOf(c.client)
 		if err != nil {
