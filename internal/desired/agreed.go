@@ -71,10 +71,11 @@ func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, 
 		return nil, err
 	}
 	places := make(map[string]int)
+	wholes := make(map[*lb.Table]int)
 	tableOf := func(domain string) int {
 		i, ok := places[domain]
 		if !ok {
-			i = place(state, domain, agreed.table(domain), places)
+			i = place(state, domain, agreed.table(domain), wholes)
 			places[domain] = i
 		}
 		return i
@@ -98,14 +99,18 @@ func Agreed(cfg *config.Config, agreed *Agreement, targets Targets) (*lb.State, 
 
 // place adds a table and returns where it is. VIPs that one node at a time has have equal tables but for
 // a moment, and share them: each takes half a megabyte of the kernel.
-func place(state *lb.State, domain string, table *lb.Table, places map[string]int) int {
-	if strings.HasPrefix(domain, wholePrefix) {
-		for other, i := range places {
-			if t := state.Tables[i]; strings.HasPrefix(other, wholePrefix) &&
-				slices.Equal(t.Owners, table.Owners) && slices.Equal(t.Marks, table.Marks) {
+func place(state *lb.State, domain string, table *lb.Table, wholes map[*lb.Table]int) int {
+	whole := strings.HasPrefix(domain, wholePrefix)
+	if whole {
+		if i, known := wholes[table]; known {
+			return i
+		}
+		for other, i := range wholes {
+			if other.Equal(table) {
 				return i
 			}
 		}
+		wholes[table] = len(state.Tables)
 	}
 	state.Tables = append(state.Tables, table)
 	return len(state.Tables) - 1

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -223,6 +224,11 @@ type Table struct {
 	Owners []int16
 	// Marks says of each bucket whether it is in transition: Buckets entries, or nil for none.
 	Marks []Mark
+}
+
+// Equal says whether two tables say the same of every bucket.
+func (t *Table) Equal(other *Table) bool {
+	return t == other || slices.Equal(t.Owners, other.Owners) && slices.Equal(t.Marks, other.Marks)
 }
 
 // A State is everything the datapath and the host must be made equal to.

@@ -24,24 +24,67 @@ func (m Meta) Encode() []byte {
 	return text
 }
 
-// agreement is what the machine says of all domains, for the kernel.
+// agreement is what the machine says of all domains, for the kernel. Those that did not change since the
+// last time have the table that they had.
 func (m *Member) agreement() *desired.Agreement {
 	nodes, index := m.nodes()
 	agreed := &desired.Agreement{Nodes: nodes, Tables: make(map[string]*lb.Table), Met: m.met(nodes)}
+	if !maps.Equal(index, m.told.index) {
+		m.told = told{index: index}
+	}
+	before := m.told.domains
+	m.told.domains = make(map[string]toldDomain, len(before))
 	held := 0
 	for _, domain := range m.machine.Domains() {
-		view := m.machine.Table(domain)
-		for _, verb := range view.Verbs {
-			if verb != ownership.Ignore {
-				held++
-			}
+		t, ok := before[domain]
+		if !ok {
+			t = m.translate(domain, before)
 		}
-		agreed.Tables[domain] = table(view, m.opts.Machine.Name, index)
+		m.told.domains[domain], agreed.Tables[domain] = t, t.table
+		held += t.held
 	}
 	m.mu.Lock()
 	m.own.Held = held
 	m.mu.Unlock()
 	return agreed
+}
+
+// told is what was made of the machine's tables, which is half a megabyte each.
+type told struct {
+	index   map[string]int16 // of nodes
+	domains map[string]toldDomain
+}
+
+type toldDomain struct {
+	table *lb.Table
+	held  int // buckets that are not left to others
+}
+
+// forget has the domains that changed translated anew.
+func (t *told) forget(changes []ownership.Change) {
+	for _, c := range changes {
+		delete(t.domains, c.Domain)
+	}
+}
+
+// translate makes the table of a domain, or finds one that is the same: VIPs that one node has as a whole
+// have few different ones.
+func (m *Member) translate(domain string, others map[string]toldDomain) toldDomain {
+	view := m.machine.Table(domain)
+	t := toldDomain{table: table(view, m.opts.Machine.Name, m.told.index)}
+	for _, verb := range view.Verbs {
+		if verb != ownership.Ignore {
+			t.held++
+		}
+	}
+	for _, known := range []map[string]toldDomain{others, m.told.domains} {
+		for _, other := range known {
+			if other.held == t.held && other.table.Equal(t.table) {
+				return other
+			}
+		}
+	}
+	return t
 }
 
 // nodes are those of the configuration and those that the machine knows, sorted by name; the result

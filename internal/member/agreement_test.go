@@ -1,14 +1,20 @@
 package member
 
 import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
+	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/ownership"
 )
@@ -144,5 +150,57 @@ func TestTheAddressesOfANodeFitIntoGossip(t *testing.T) {
 	}
 	if n := len(Meta{most}.Encode()); n > ownership.MaxMeta {
 		t.Errorf("%d bytes", n)
+	}
+}
+
+// What is kept of an agreement must be what would be made of it anew, whatever happened in between.
+func TestAnAgreementIsTheSameAsOneMadeAnew(t *testing.T) {
+	cfg := failoverVIPs(6)
+	m, now := settledOn(t, cfg)
+	domains := desired.Domains(cfg)
+	random := rand.New(rand.NewPCG(1, 2))
+	weights := make(map[string]ownership.Weight)
+	for _, domain := range domains {
+		weights[domain] = ownership.Weight{Weight: 100, Healthy: true, MinNodes: 1}
+	}
+	kept, changes := 0, 0
+	for range 40 {
+		now += time.Duration(random.IntN(2000)) * time.Millisecond
+		domain := domains[random.IntN(len(domains))]
+		var event ownership.Event = ownership.Tick{}
+		switch some := ownership.SetOf(random.IntN(lb.Buckets), random.IntN(lb.Buckets)); random.IntN(5) {
+		case 0:
+			if _, there := weights[domain]; there && domain != desired.VIPDomain {
+				delete(weights, domain)
+			} else {
+				weights[domain] = ownership.Weight{Weight: 100, Healthy: true, MinNodes: 1}
+			}
+			event = ownership.Weights{Domains: maps.Clone(weights)}
+		case 1:
+			weights[domain] = ownership.Weight{Weight: random.IntN(100), Healthy: random.IntN(2) == 0, MinNodes: 1}
+			event = ownership.Weights{Domains: maps.Clone(weights)}
+		case 2:
+			event = ownership.Inherited{Domain: domain, Set: some}
+		case 3:
+			event = ownership.HeardBy{Peer: "n1", Hears: true, At: now}
+		case 4: // another node in the configuration: all indexes are others
+			m.opts.Nodes = append(m.opts.Nodes, lb.Node{Name: fmt.Sprintf("a%d", random.IntN(1000))})
+		}
+		actions := m.machine.Handle(now, event)
+		m.status = m.machine.Status(now)
+		changes += len(actions.Changed)
+		m.told.forget(actions.Changed)
+		kept += len(m.told.domains)
+		got := m.agreement()
+		before := m.told
+		m.told = told{}
+		anew := m.agreement()
+		m.told = before
+		if diff := cmp.Diff(anew, got, cmpopts.EquateComparable(netip.Addr{}), cmp.Comparer((*lb.Table).Equal)); diff != "" {
+			t.Fatalf("after %T (-anew +kept):\n%.2000s", event, diff)
+		}
+	}
+	if kept < 40 || changes < 5 {
+		t.Errorf("%d tables were kept and %d changed: this test proves nothing", kept, changes)
 	}
 }

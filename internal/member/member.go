@@ -81,6 +81,7 @@ type Member struct {
 	begun    time.Time        // when peers could first be heard
 	sights   map[string]sighting
 	known    map[string]net.HardwareAddr // of peers, that the kernel was told
+	told     told                        // what the kernel was, of the machine's tables
 	wishes   Wishes
 	wished   map[string]ownership.Weight // what the machine was told last
 	ready    bool

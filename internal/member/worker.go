@@ -72,6 +72,7 @@ func (w *worker) refresh(agreed *desired.Agreement) {
 // add takes over what the machine said. It is called from the goroutine that owns the machine.
 func (w *worker) add(a ownership.Actions) {
 	var agreed *desired.Agreement
+	w.member.told.forget(a.Changed)
 	if len(a.Changed) > 0 {
 		agreed = w.member.agreement()
 	}
