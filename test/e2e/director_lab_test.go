@@ -37,6 +37,7 @@ type farmOptions struct {
 	check     string
 	tuning    []string // of the directors' membership
 	announce  string   // default: multicast. With failover, n1 has the VIPs as long as it is there
+	sourceNAT bool     // of NAT: backends reply to the VIP
 	gateway   bool     // of NAT: backends reply by a VIP of the directors, which goes from one to the other
 	serving   bool     // the backends are those of a standard load, from before the first check
 }
@@ -105,7 +106,9 @@ func (f *farm) connect(t testing.TB, c *cluster) {
 			b.becomeBackend(f.opts.directors)
 		case "nat":
 			b.asked = []netip.Addr{backendAddr(i, false), backendAddr(i, true)}
-			f.replyBy(b, i, clientAddr(vip4), clientAddr(vip6))
+			if !f.opts.sourceNAT {
+				f.replyBy(b, i, clientAddr(vip4), clientAddr(vip6))
+			}
 		}
 		f.backends = append(f.backends, b)
 	}
@@ -183,7 +186,11 @@ func (f *farm) services(backends int) string {
 		if f.opts.encap != "" {
 			forward += ", encap: " + f.opts.encap
 		}
-		fmt.Fprintf(&b, "\n  - {name: %s, vips: [%s], ports: all, forward: %s, flow-idle: 1m%s, backends: [", name, vips, forward, f.opts.check)
+		ports := "all"
+		if f.opts.sourceNAT {
+			ports, forward = "1-32767", forward+", source-nat: true"
+		}
+		fmt.Fprintf(&b, "\n  - {name: %s, vips: [%s], ports: %s, forward: %s, flow-idle: 1m%s, backends: [", name, vips, ports, forward, f.opts.check)
 		for i := range backends {
 			six := six || f.opts.six != nil && f.opts.six(i)
 			fmt.Fprintf(&b, "{name: b%d, address: '%s', weight: %d}, ", i+1, backendAddr(i, six), f.opts.weights[i])

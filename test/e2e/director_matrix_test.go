@@ -77,6 +77,9 @@ func (f *farm) bring(t *testing.T) *path {
 		}
 	}
 	for i, b := range f.backends {
+		if f.opts.sourceNAT {
+			continue // what they answer is for the VIP
+		}
 		if f.opts.forward == "nat" {
 			f.replyBy(b, i, far4, far6)
 		} else {
@@ -186,7 +189,11 @@ func (f *farm) wantTransfers(t *testing.T, p *path) {
 		}
 	}
 	for _, b := range f.backends {
-		if b.pathMTUs(t) == 0 {
+		to := []netip.Addr{far4, far6}
+		if f.opts.sourceNAT {
+			to = []netip.Addr{vip4, vip6}
+		}
+		if b.pathMTUs(t, to) == 0 {
 			t.Errorf("%s was told of no narrow path", b.name)
 		}
 	}
@@ -224,10 +231,10 @@ func (f *farm) wantTunnels(t *testing.T) {
 }
 
 // pathMTUs returns how many destinations a machine knows a smaller MTU to, as an ICMP error said.
-func (n *node) pathMTUs(t *testing.T) (known int) {
+func (n *node) pathMTUs(t *testing.T, to []netip.Addr) (known int) {
 	t.Helper()
 	check(t, n.host.Do(func() error {
-		for _, dst := range []netip.Addr{far4, far6} {
+		for _, dst := range to {
 			routes, err := netlink.RouteGet(net.IP(dst.AsSlice()))
 			if err != nil {
 				return fmt.Errorf("route to %s: %w", dst, err)

@@ -121,6 +121,9 @@ func (s *sniffer) run(ctx context.Context) error {
 
 // note looks at a frame that the filter passed.
 func (s *sniffer) note(b []byte, outgoing bool) {
+	if !outgoing && isForVIP(b[14:]) {
+		return // what the switch floods to all: replies of full NAT
+	}
 	segment, version := b[14+40:], uint64(6)
 	if b[14]>>4 == 4 {
 		segment, version = b[14+int(b[14]&15)*4:], 4

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -149,6 +150,7 @@ func (p *tap) note(b []byte, outgoing bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
+	case !outgoing && isForVIP(b): // what the switch floods to all: replies of full NAT
 	case outgoing:
 		if protocol == unix.IPPROTO_TCP && len(payload) >= 20 && payload[13]&0x12 == 0x02 {
 			p.syns[fmt.Sprintf("%d %x", b[0]>>4, payload[:8])]++
@@ -161,6 +163,11 @@ func (p *tap) note(b []byte, outgoing bool) {
 		protocol == unix.IPPROTO_ICMPV6 && len(payload) >= 8 && payload[0] == 129:
 		p.echoes[fmt.Sprintf("%d %x", b[0]>>4, payload[4:8])]++
 	}
+}
+
+func isForVIP(ip []byte) bool {
+	return len(ip) >= 40 && ip[0]>>4 == 6 && bytes.Equal(ip[24:40], vip6.AsSlice()) ||
+		len(ip) >= 20 && ip[0]>>4 == 4 && bytes.Equal(ip[16:20], vip4.AsSlice())
 }
 
 // duplicates returns how many handshakes got SYN-ACKs with different sequence numbers: two stacks
@@ -195,9 +202,14 @@ func (p *tap) resent() int {
 
 // connect makes one connection from a fixed port and returns who answered and how long it took.
 func (c *cluster) connect(vip netip.Addr, sourcePort int) (string, time.Duration, error) {
+	return c.connectFrom(netip.AddrPortFrom(clientAddr(vip), uint16(sourcePort)), vip)
+}
+
+// connectFrom is connect from an address that the client has besides.
+func (c *cluster) connectFrom(from netip.AddrPort, vip netip.Addr) (string, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	local := net.TCPAddrFromAddrPort(netip.AddrPortFrom(clientAddr(vip), uint16(sourcePort)))
+	local := net.TCPAddrFromAddrPort(from)
 	start := time.Now()
 	conn, err := c.client.DialFrom(ctx, &net.Dialer{LocalAddr: local}, "tcp", netip.AddrPortFrom(vip, port).String())
 	took := time.Since(start)
