@@ -519,7 +519,8 @@ struct wanted {
 	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
 	__u8 is_first_fragment;
 	__u8 direct; /* a reply that nobody else has */
-	__u8 pad;
+	__u8 leaves; /* its bucket is on its way to another director, which is to open what is new
+		      */
 };
 
 /* What is to become of one end of a packet's flow, and where its headers are. */

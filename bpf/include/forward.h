@@ -33,7 +33,7 @@ ALWAYS_INLINE __u32 slot_word(__u32 region, __u32 slot)
 /* Leaves a packet of full NAT to take_source: it goes to a place if its flow is new. */
 ALWAYS_INLINE __u32 choose_source(struct xdp_md *ctx, enum question question,
 				  const struct packet *pkt, const struct flow *flow,
-				  const struct service *service, __u32 place)
+				  const struct service *service, __u32 place, __u64 word)
 {
 	struct tcp *tcp = TCP_HEADER(ctx, flow->l4, flags);
 	struct wanted *want = find_wanted();
@@ -50,6 +50,7 @@ ALWAYS_INLINE __u32 choose_source(struct xdp_md *ctx, enum question question,
 	want->scope = service->selector >> 32;
 	want->quoted = question != ASK_SERVICE;
 	want->tcp_flags = want->opens = 0;
+	want->leaves = verb_of(word) == VERB_DELEGATE;
 	if (flow->protocol == PROTO_TCP && !want->quoted && tcp) {
 		want->number = bpf_ntohl(tcp->acknowledgment);
 		want->tcp_flags = tcp->flags;
@@ -141,7 +142,7 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 		traced.backend = number;
 	}
 	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT & SLOT_SOURCES))
-		return choose_source(ctx, question, pkt, flow, service, place);
+		return choose_source(ctx, question, pkt, flow, service, place, word);
 	return place == SLOT_NOBODY ? REASON_NO_BACKEND : OUTCOME(REASON_FORWARDED, number);
 }
 

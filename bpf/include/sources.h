@@ -279,8 +279,10 @@ __attribute__((noinline)) int take_source(void)
 		if (!go_on(want, source, is_new, now))
 			return place;
 	}
-	/* of a connection that another director may know, or that is long forgotten */
-	if (want->quoted || (!known && want->flow.protocol == PROTO_TCP && !want->opens))
+	/* of a connection that another director may know, or that is long forgotten; were two
+	 * directors to open one, its client would hear of two */
+	if (want->quoted || want->leaves ||
+	    (!known && want->flow.protocol == PROTO_TCP && !want->opens))
 		return -REASON_UNKNOWN_FLOW;
 	if (want->place == SLOT_NOBODY)
 		return -REASON_NO_BACKEND;

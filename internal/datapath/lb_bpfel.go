@@ -793,7 +793,7 @@ type lbWanted struct {
 	Quoted          uint8
 	IsFirstFragment uint8
 	Direct          uint8
-	Pad             uint8
+	Leaves          uint8
 }
 
 // Names of all BPF objects in the ELF.

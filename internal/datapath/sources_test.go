@@ -333,6 +333,23 @@ func (d *director) set(t *testing.T) {
 	}
 }
 
+// While a bucket is on its way to another director both have it for a moment: two that open a flow would
+// have the client hear of two.
+func TestADirectorOpensNoFlowOfABucketThatLeaves(t *testing.T) {
+	eachFamily(t, func(t *testing.T, d *director, f family) {
+		c := d.converse(t, f, "web", 40000)
+		c.establishes()
+		d.state.Tables[0].Owners = slices.Repeat([]int16{1}, lb.Buckets)
+		d.state.Tables[0].Marks = slices.Repeat([]lb.Mark{lb.MarkDelegate}, lb.Buckets)
+		d.set(t)
+		c.acknowledges(600)
+		reply := c.reply(packettest.ACK, 600, 101)
+		c.leaves("replied", reply, d.back(c.sourced, reply))
+		fresh := d.converse(t, f, "web", 40001)
+		fresh.isDropped("unknown-flow", fresh.segment(packettest.SYN, 1, 0))
+	})
+}
+
 // All directors get the replies; one sends them on.
 func TestARepliesOwnerIsItsClients(t *testing.T) {
 	eachFamily(t, func(t *testing.T, d *director, f family) {
