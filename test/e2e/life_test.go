@@ -36,7 +36,7 @@ func (n *node) reload() {
 		if err != nil {
 			return err
 		}
-		if after.Generation == before.Generation && after.Config.LastError == before.Config.LastError {
+		if after.Config == before.Config { // the generation may change for another reason
 			return fmt.Errorf("%s: nothing happened", n.name)
 		}
 		return nil
