@@ -8,8 +8,12 @@
 
 char _license[] SEC("license") = "Dual BSD/GPL";
 
+#define OUTER 72 /* bytes: Ethernet, IPv6, UDP, GUE and some to spare */
+
 volatile const __u32 flows; /* distinct sources, a power of two, at most 2^20 */
 volatile const __u32 length; /* of the frame, which is put into another one; 0: it is not */
+volatile const __u8 outer[OUTER]; /* what is before that, for a program that takes it off */
+volatile const __u32 outer_length; /* of it, an even number */
 volatile const __u8 replies; /* the destination is what changes, not the source */
 volatile const __be32 fixed4; /* address and port of the other end, for a program that translates */
 volatile const __be64 fixed6[2];
@@ -97,6 +101,40 @@ int generate6(struct xdp_md *ctx)
 	fixed[1] = fixed6[1];
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;
+}
+
+/* An IPv4 packet in a tunnel, whose outer headers the last run took off. */
+SEC("xdp.frags")
+int generate_wrapped(struct xdp_md *ctx)
+{
+	struct transport *transport;
+	struct ipv4 *ip;
+	struct eth *eth;
+	__u8 *at;
+
+	if (unwrap(ctx))
+		return XDP_ABORTED;
+	at = (void *)(long)ctx->data;
+	if ((void *)(at + OUTER) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	for (__u32 i = 0; i < OUTER; i += sizeof(__u16))
+		if (i < outer_length)
+			*(__u16 *)(at + i) = *(const volatile __u16 *)(outer + i);
+	eth = (void *)at;
+	ip = (void *)at + (outer_length & 127);
+	transport = (void *)(ip + 1);
+	if ((void *)(transport + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	ip->src = bpf_htonl(0x0a000000 | next_flow(eth, transport));
+	bpf_tail_call(ctx, &target, 0);
+	return XDP_ABORTED;
+}
+
+/* What a tunnel costs at least: room for an IPv4 header, and none for what is in it. */
+SEC("xdp.frags")
+int floor_grow(struct xdp_md *ctx)
+{
+	return bpf_xdp_adjust_head(ctx, -(int)sizeof(struct ipv4)) ? XDP_ABORTED : XDP_TX;
 }
 
 SEC("xdp.frags")

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lbctl/lbctl/internal/datapath"
@@ -25,12 +26,13 @@ func BenchmarkForward(b *testing.B) {
 		encap   lb.Encap
 		outer   family
 		flags   byte
+		bar     float64
 	}{
-		{"dr", lb.ForwardDR, lb.EncapIP, v4, 0},
-		{"dr-new", lb.ForwardDR, lb.EncapIP, v4, packettest.SYN},
-		{"tunnel-ipv4", lb.ForwardTunnel, lb.EncapIP, v4, 0},
-		{"tunnel-ipv6", lb.ForwardTunnel, lb.EncapIP, v6, 0},
-		{"tunnel-gue", lb.ForwardTunnel, lb.EncapGUE, v4, 0},
+		{"dr", lb.ForwardDR, lb.EncapIP, v4, 0, 35},
+		{"dr-new", lb.ForwardDR, lb.EncapIP, v4, packettest.SYN, 35},
+		{"tunnel-ipv4", lb.ForwardTunnel, lb.EncapIP, v4, 0, 45},
+		{"tunnel-ipv6", lb.ForwardTunnel, lb.EncapIP, v6, 0, 45},
+		{"tunnel-gue", lb.ForwardTunnel, lb.EncapGUE, v4, 0, 45},
 	} {
 		instance := forwardInstance(b, lb.AnnounceMulticast, test.forward, test.encap, test.outer)
 		for _, f := range families {
@@ -43,9 +45,34 @@ func BenchmarkForward(b *testing.B) {
 					if test.forward == lb.ForwardTunnel {
 						lane = packettest.NewWrappedLane
 					}
-					compare(b, lane(b, instance.XDP(), frame, flows, actionTX), lane(b, drop, frame, flows, actionDrop))
+					compare(b, lane(b, instance.XDP(), frame, flows, actionTX), lane(b, drop, frame, flows, actionDrop), test.bar)
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkGrow is what the kernel takes for room before a packet, which each tunnel needs.
+func BenchmarkGrow(b *testing.B) {
+	drop, _ := packettest.Floors(b)
+	frame := benchFrame(netip.MustParseAddr("192.0.2.80"))
+	compare(b, packettest.NewWrappedLane(b, packettest.Grow(b), frame, 1, actionTX), packettest.NewWrappedLane(b, drop, frame, 1, actionDrop), 0)
+}
+
+// BenchmarkDecap is BenchmarkForward for the backend's program, which takes packets out of tunnels and
+// passes them.
+func BenchmarkDecap(b *testing.B) {
+	drop, _ := packettest.Floors(b)
+	d, _ := newDecap(b)
+	inner := plain(false, make([]byte, 10))
+	for kind := range wrappings() {
+		frame := wrapped(kind, inner)
+		outer := len(frame) - len(inner) + 14
+		for _, flows := range []packettest.Flows{1, 1 << 10, 1 << 17, 1 << 20} {
+			b.Run(strings.ReplaceAll(kind, " ", "-")+"/flows="+flows.String(), func(b *testing.B) {
+				compare(b, packettest.NewTunnelLane(b, d.XDP(), frame, outer, flows, actionPass),
+					packettest.NewTunnelLane(b, drop, frame, outer, flows, actionDrop), 0)
+			})
 		}
 	}
 }

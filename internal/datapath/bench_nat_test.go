@@ -13,7 +13,7 @@ import (
 )
 
 // BenchmarkNAT is BenchmarkForward for both ways of NAT: requests to one of many backends, and the
-// replies of one, whose next hop the kernel's tables tell.
+// replies of one, to clients behind a gateway that is known, or that the kernel is asked for.
 func BenchmarkNAT(b *testing.B) {
 	drop, _ := packettest.Floors(b)
 	lab := nettest.New(b)
@@ -40,15 +40,36 @@ func BenchmarkNAT(b *testing.B) {
 			lane("nat", func(b *testing.B) {
 				frame := benchFrame(vip)
 				compare(b, packettest.NewLane(b, instance.XDP(), frame, flows, actionTX),
-					packettest.NewLane(b, drop, frame, flows, actionDrop))
+					packettest.NewLane(b, drop, frame, flows, actionDrop), 50)
 			})
-			lane("nat-reply", func(b *testing.B) {
+			reply := func(b *testing.B, routes *lb.Routes, bar float64) {
+				if err := instance.Routing().Keep(routes); err != nil {
+					b.Fatal(err)
+				}
 				frame := packettest.Frame(packettest.Ethernet{Dst: loopback.HardwareAddr, Src: clientMAC}, f.between(backend, f.client),
 					packettest.TCP{Src: 8080, Dst: portClient, Flags: packettest.ACK}, packettest.Raw{Bytes: make([]byte, 10)})
 				compare(b, packettest.NewReplyLane(b, instance.XDP(), frame, flows, actionRedirect),
-					packettest.NewReplyLane(b, drop, frame, flows, actionDrop))
-			})
+					packettest.NewReplyLane(b, drop, frame, flows, actionDrop), bar)
+			}
+			lane("nat-reply", func(b *testing.B) { reply(b, benchRoutes(), 50) })
+			lane("nat-reply-asked", func(b *testing.B) { reply(b, &lb.Routes{}, 0) })
 		}
+	}
+}
+
+// benchRoutes are what a summary of prepareRouter's routes is.
+func benchRoutes() *lb.Routes {
+	table := func(prefixes ...string) lb.RouteTable {
+		table := lb.RouteTable{Forwards: map[int]bool{loopback.Index: true}}
+		for _, p := range prefixes {
+			table.Routes = append(table.Routes, lb.Route{Prefix: netip.MustParsePrefix(p)})
+		}
+		table.Routes[len(prefixes)-1].Hop = &lb.RouteHop{Index: 2, MAC: net.HardwareAddr{2, 0, 0, 0, 1, 1}, Own: ownMAC, MTU: 1500}
+		return table
+	}
+	return &lb.Routes{
+		V4: table("127.0.0.0/8", "192.0.2.0/25", "0.0.0.0/0"),
+		V6: table("::1/128", "2001:db8:1::/64", "fe80::/7", "::/0"),
 	}
 }
 

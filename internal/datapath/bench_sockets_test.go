@@ -62,7 +62,7 @@ func BenchmarkXDPSockets(b *testing.B) {
 				ours := packettest.NewLane(b, instance.XDP(), frame, flows, actionPass)
 				ground := packettest.NewLane(b, drop, frame, flows, actionDrop)
 				host.must(b, func() error {
-					compare(b, ours, ground)
+					compare(b, ours, ground, 0)
 					return nil
 				})
 			})

@@ -128,24 +128,28 @@ func (r *router) reply(to netip.Addr, payload int) []byte {
 
 // compare sends replies to clients everywhere, and says where the two do not agree.
 func (r *router) compare() error {
-	clients := []netip.Addr{
-		r.f.clients(0).Addr().Next(), r.f.clients(1).Addr().Next(), r.f.onLink(0, 9), r.f.onLink(0, 10), r.f.onLink(1, 2), r.gateway(1),
+	far := r.f.clients(0).Addr().Next()
+	type packet struct {
+		to      netip.Addr
+		payload int
+	}
+	packets := []packet{
+		{far, 10}, {far, 1300}, {far, 1400}, {far, 1500}, {r.f.clients(1).Addr().Next(), 10}, {r.f.onLink(0, 9), 10},
+		{r.f.onLink(0, 10), 10}, {r.f.onLink(1, 2), 10},
 	}
 	return r.node.Do(func() error {
-		for _, to := range clients {
-			for _, payload := range []int{10, 1200, 1440, 1500} {
-				frame := r.reply(to, payload)
-				want, err := r.asked.Run(frame, r.backends.Index)
-				if err != nil {
-					return err
-				}
-				got, err := r.summed.Run(frame, r.backends.Index)
-				if err != nil {
-					return err
-				}
-				if diff := cmp.Diff(want, got); diff != "" {
-					return fmt.Errorf("to %s, %d bytes (-asked +summed):\n%s", to, payload, diff)
-				}
+		for _, p := range packets {
+			frame := r.reply(p.to, p.payload)
+			want, err := r.asked.Run(frame, r.backends.Index)
+			if err != nil {
+				return err
+			}
+			got, err := r.summed.Run(frame, r.backends.Index)
+			if err != nil {
+				return err
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				return fmt.Errorf("to %s, %d bytes (-asked +summed):\n%s", p.to, p.payload, diff)
 			}
 		}
 		return nil

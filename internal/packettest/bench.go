@@ -50,12 +50,49 @@ func NewReplyLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows
 	return newLane(t, program, frame, flows, want, 0, true)
 }
 
-func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32, wrapped int, replies bool) *Lane {
+// NewTunnelLane is NewLane for a program that takes an IPv4 packet out of a tunnel: the outer headers, of
+// that many bytes with Ethernet's, are put back before the next run.
+func NewTunnelLane(t testing.TB, program *ebpf.Program, frame []byte, outer int, flows Flows, want uint32) *Lane {
+	t.Helper()
+	spec := generator(t)
+	var headers [72]byte
+	copy(headers[:], frame[:outer])
+	set(t, spec, "flows", uint32(flows))
+	set(t, spec, "length", uint32(len(frame)))
+	set(t, spec, "destination", [6]byte(frame[:6]))
+	set(t, spec, "fixed_port", [2]byte(frame[outer+22:]))
+	set(t, spec, "outer", headers)
+	set(t, spec, "outer_length", uint32(outer))
+	l := &Lane{frame: frame, want: want}
+	l.load(t, spec, program)
+	l.driver = l.objects.GenerateWrapped
+	return l
+}
+
+func generator(t testing.TB) *ebpf.CollectionSpec {
 	t.Helper()
 	spec, err := loadGenerator()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return spec
+}
+
+// load puts the generator into the kernel, in front of a program.
+func (l *Lane) load(t testing.TB, spec *ebpf.CollectionSpec, program *ebpf.Program) {
+	t.Helper()
+	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {
+		t.Fatalf("load generator: %v", err)
+	}
+	t.Cleanup(func() { l.objects.Close() })
+	if err := l.objects.Target.Put(uint32(0), program); err != nil {
+		t.Fatalf("set the generator's target: %v", err)
+	}
+}
+
+func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32, wrapped int, replies bool) *Lane {
+	t.Helper()
+	spec := generator(t)
 	set(t, spec, "flows", uint32(flows))
 	set(t, spec, "length", uint32(wrapped))
 	set(t, spec, "destination", [6]byte(frame[:6]))
@@ -72,16 +109,10 @@ func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, wan
 		set(t, spec, "fixed4", [4]byte(packet.addr(fixed)))
 	}
 	l := &Lane{frame: frame, want: want}
-	if err := spec.LoadAndAssign(&l.objects, nil); err != nil {
-		t.Fatalf("load generator: %v", err)
-	}
-	t.Cleanup(func() { l.objects.Close() })
+	l.load(t, spec, program)
 	l.driver = l.objects.Generate4
 	if frame[12] == 0x86 {
 		l.driver = l.objects.Generate6
-	}
-	if err := l.objects.Target.Put(uint32(0), program); err != nil {
-		t.Fatalf("set the generator's target: %v", err)
 	}
 	return l
 }
@@ -91,6 +122,17 @@ func set(t testing.TB, spec *ebpf.CollectionSpec, name string, value any) {
 	if err := spec.Variables[name].Set(value); err != nil {
 		t.Fatalf("set %s: %v", name, err)
 	}
+}
+
+// Grow returns the program that does the least that a tunnel needs: it makes room for a header.
+func Grow(t testing.TB) *ebpf.Program {
+	t.Helper()
+	var objects generatorObjects
+	if err := loadGeneratorObjects(&objects, nil); err != nil {
+		t.Fatalf("load floors: %v", err)
+	}
+	t.Cleanup(func() { objects.Close() })
+	return objects.FloorGrow
 }
 
 // Floors returns the programs that measure what any program costs: one drops at once, one finds

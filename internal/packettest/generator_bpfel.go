@@ -16,18 +16,22 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	generatorMapTarget      = "target"
-	generatorProgFloorDrop  = "floor_drop"
-	generatorProgFloorParse = "floor_parse"
-	generatorProgGenerate4  = "generate4"
-	generatorProgGenerate6  = "generate6"
-	generatorVarDestination = "destination"
-	generatorVarFixed4      = "fixed4"
-	generatorVarFixed6      = "fixed6"
-	generatorVarFixedPort   = "fixed_port"
-	generatorVarFlows       = "flows"
-	generatorVarLength      = "length"
-	generatorVarReplies     = "replies"
+	generatorMapTarget           = "target"
+	generatorProgFloorDrop       = "floor_drop"
+	generatorProgFloorGrow       = "floor_grow"
+	generatorProgFloorParse      = "floor_parse"
+	generatorProgGenerate4       = "generate4"
+	generatorProgGenerate6       = "generate6"
+	generatorProgGenerateWrapped = "generate_wrapped"
+	generatorVarDestination      = "destination"
+	generatorVarFixed4           = "fixed4"
+	generatorVarFixed6           = "fixed6"
+	generatorVarFixedPort        = "fixed_port"
+	generatorVarFlows            = "flows"
+	generatorVarLength           = "length"
+	generatorVarOuter            = "outer"
+	generatorVarOuterLength      = "outer_length"
+	generatorVarReplies          = "replies"
 )
 
 // loadGenerator returns the embedded CollectionSpec for generator.
@@ -72,10 +76,12 @@ type generatorSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type generatorProgramSpecs struct {
-	FloorDrop  *ebpf.ProgramSpec `ebpf:"floor_drop"`
-	FloorParse *ebpf.ProgramSpec `ebpf:"floor_parse"`
-	Generate4  *ebpf.ProgramSpec `ebpf:"generate4"`
-	Generate6  *ebpf.ProgramSpec `ebpf:"generate6"`
+	FloorDrop       *ebpf.ProgramSpec `ebpf:"floor_drop"`
+	FloorGrow       *ebpf.ProgramSpec `ebpf:"floor_grow"`
+	FloorParse      *ebpf.ProgramSpec `ebpf:"floor_parse"`
+	Generate4       *ebpf.ProgramSpec `ebpf:"generate4"`
+	Generate6       *ebpf.ProgramSpec `ebpf:"generate6"`
+	GenerateWrapped *ebpf.ProgramSpec `ebpf:"generate_wrapped"`
 }
 
 // generatorMapSpecs contains maps before they are loaded into the kernel.
@@ -95,6 +101,8 @@ type generatorVariableSpecs struct {
 	FixedPort   *ebpf.VariableSpec `ebpf:"fixed_port"`
 	Flows       *ebpf.VariableSpec `ebpf:"flows"`
 	Length      *ebpf.VariableSpec `ebpf:"length"`
+	Outer       *ebpf.VariableSpec `ebpf:"outer"`
+	OuterLength *ebpf.VariableSpec `ebpf:"outer_length"`
 	Replies     *ebpf.VariableSpec `ebpf:"replies"`
 }
 
@@ -137,6 +145,8 @@ type generatorVariables struct {
 	FixedPort   *ebpf.Variable `ebpf:"fixed_port"`
 	Flows       *ebpf.Variable `ebpf:"flows"`
 	Length      *ebpf.Variable `ebpf:"length"`
+	Outer       *ebpf.Variable `ebpf:"outer"`
+	OuterLength *ebpf.Variable `ebpf:"outer_length"`
 	Replies     *ebpf.Variable `ebpf:"replies"`
 }
 
@@ -144,18 +154,22 @@ type generatorVariables struct {
 //
 // It can be passed to loadGeneratorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type generatorPrograms struct {
-	FloorDrop  *ebpf.Program `ebpf:"floor_drop"`
-	FloorParse *ebpf.Program `ebpf:"floor_parse"`
-	Generate4  *ebpf.Program `ebpf:"generate4"`
-	Generate6  *ebpf.Program `ebpf:"generate6"`
+	FloorDrop       *ebpf.Program `ebpf:"floor_drop"`
+	FloorGrow       *ebpf.Program `ebpf:"floor_grow"`
+	FloorParse      *ebpf.Program `ebpf:"floor_parse"`
+	Generate4       *ebpf.Program `ebpf:"generate4"`
+	Generate6       *ebpf.Program `ebpf:"generate6"`
+	GenerateWrapped *ebpf.Program `ebpf:"generate_wrapped"`
 }
 
 func (p *generatorPrograms) Close() error {
 	return _GeneratorClose(
 		p.FloorDrop,
+		p.FloorGrow,
 		p.FloorParse,
 		p.Generate4,
 		p.Generate6,
+		p.GenerateWrapped,
 	)
 }
 
