@@ -52,9 +52,6 @@ func (d *Datapath) Unnoted() uint64 {
 	return atomic.LoadUint64(&d.maps.published().Unnoted)
 }
 
-// Unnoted is Datapath.Unnoted.
-func (v *View) Unnoted() uint64 { return atomic.LoadUint64(&v.set.published().Unnoted) }
-
 // Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
 // longer than they may be, or are at a backend that there is no way to.
 func (d *Datapath) Exceptions() ([]Exception, error) {
