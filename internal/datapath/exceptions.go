@@ -28,7 +28,6 @@ type Exception struct {
 	Port     uint16      // the backend's, if it has one of its own
 	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
-	Unseen   time.Duration // since its last packet came by this director
 	Closing  bool          // the client sent FIN or RST
 	Client   bool          // no flow, but the affinity of a client: Remote and Local have no ports
 	Source   uint16        // the VIP's port that it leaves from, of full NAT; 0 of others
@@ -134,7 +133,6 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		Remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort),
 		Local:  netip.AddrPortFrom(owner.vip, key.DstPort),
 		Silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))),
-		Unseen: max(0, now-time.Duration(value.SeenNs)),
 	}
 	current, _, mark := s.slot(key.Region, e.Slot)
 	e.Current, e.Mark = int(current) == e.Backend, mark

@@ -221,7 +221,7 @@ func (s *mapSet) sourcedException(owners map[uint32]regionOwner, keys flowhash.K
 		Service: owner.service, Protocol: lb.Protocol(e.key.Protocol), Backend: int(e.source.Place),
 		Remote: netip.AddrPortFrom(address(e.returned.SrcHi, e.returned.SrcLo), e.returned.SrcPort),
 		Local:  netip.AddrPortFrom(owner.vip, e.returned.DstPort),
-		Addr:   address(e.key.AddrHi, e.key.AddrLo), Silent: max(0, now-e.spoke()), Unseen: max(0, now-e.seen()), Source: e.key.Source, Over: e.isOver(),
+		Addr:   address(e.key.AddrHi, e.key.AddrLo), Silent: max(0, now-e.spoke()), Source: e.key.Source, Over: e.isOver(),
 	}
 	hash := keys.Sum(owner.mask, x.Remote.Addr(), x.Remote.Port(), x.Local.Port())
 	x.Slot = int(hash >> 32 * uint64(lb.Slots) >> 32)
