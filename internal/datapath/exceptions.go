@@ -28,10 +28,10 @@ type Exception struct {
 	Port     uint16      // the backend's, if it has one of its own
 	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
-	Closing  bool          // the client sent FIN or RST
-	Client   bool          // no flow, but the affinity of a client: Remote and Local have no ports
-	Source   uint16        // the VIP's port that it leaves from, of full NAT; 0 of others
-	Over     bool          // of full NAT: it has ended, and its port is not given out yet
+	Closing  bool   // the client sent FIN or RST
+	Client   bool   // no flow, but the affinity of a client: Remote and Local have no ports
+	Source   uint16 // the VIP's port that it leaves from, of full NAT; 0 of others
+	Over     bool   // of full NAT: it has ended, and its port is not given out yet
 }
 
 // closingIdle is how long a flow is remembered whose client closed it: until nothing of it is under way.

@@ -202,7 +202,7 @@ func TestAFlowOfFullNATIsEstablishedByWhoHeardTheBackend(t *testing.T) {
 			Slot: int(c.s.hashOf(c.client, c.port) >> 32 * lb.Slots >> 32), Addr: c.b.Addr, Port: webPort, Current: true, Source: c.source,
 		}}
 		known := d.known(t)
-		opts := []cmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Silent", "Unseen")}
+		opts := []cmp.Option{cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}), cmpopts.IgnoreFields(datapath.Exception{}, "Silent")}
 		if diff := cmp.Diff(want, known, opts...); diff != "" {
 			t.Errorf("(-want +got):\n%s", diff)
 		}
@@ -536,7 +536,7 @@ func TestDirectorsTellEachOtherOfFlowsOfFullNAT(t *testing.T) {
 		reply := o.reply(packettest.ACK, 501, 101)
 		o.leaves("replied", reply, other.back(o.sourced, reply))
 		if diff := cmp.Diff(d.known(t), other.known(t), cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{}),
-			cmpopts.IgnoreFields(datapath.Exception{}, "Silent", "Unseen")); diff != "" {
+			cmpopts.IgnoreFields(datapath.Exception{}, "Silent")); diff != "" {
 			t.Errorf("(-seer +told):\n%s", diff)
 		}
 		fin := c.segment(packettest.RST, 101, 501)
