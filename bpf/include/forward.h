@@ -64,11 +64,12 @@ ALWAYS_INLINE __u32 choose_source(struct xdp_md *ctx, enum question question,
 
 /* The place of a packet, where its slot does not tell alone. */
 ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const struct flow *flow,
-			     const struct service *service, __u32 slot, __u32 choice, int watched)
+			     const struct service *service, __u32 slot, __u32 choice, __u64 word,
+			     int watched)
 {
 	__u32 first = 0;
 	struct asked *asked = bpf_map_lookup_elem(&questions, &first);
-	int is_segment = flow->protocol == PROTO_TCP && question == ASK_SERVICE;
+	int is_segment = flow->protocol == PROTO_TCP && question == ASK_SERVICE, moves;
 
 	if (!asked)
 		return SLOT_NOBODY;
@@ -89,7 +90,12 @@ ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const s
 	asked->watched = watched;
 	if (!(choice >> SLOT_FLAGS_SHIFT & SLOT_SCHEDULED))
 		return place_in_transition(asked);
-	asked->scheduler = service->scheduler;
+	if (watched) /* its owner schedules it */
+		return SLOT_NOBODY;
+	/* two directors may get packets of a bucket that moves, and choose alike by slots only */
+	moves = verb_of(word) != VERB_ACCEPT ||
+		flags_of(word) & (flow->protocol == PROTO_TCP ? BUCKET_CONTESTED : 0xff);
+	asked->scheduler = moves ? SCHEDULER_MAGLEV : service->scheduler;
 	asked->client_hi = flow->src_hi & service->source_mask_hi;
 	asked->client_lo = flow->src_lo & service->source_mask_lo;
 	asked->pool = service->pool;
@@ -127,7 +133,7 @@ ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const str
 	choice = slot_word(service->region, slot);
 	place = choice & SLOT_NOBODY;
 	if (UNLIKELY(choice >> SLOT_FLAGS_SHIFT & ~SLOT_SOURCES)) {
-		place = ask_flow(ctx, question, flow, service, slot, choice, watched);
+		place = ask_flow(ctx, question, flow, service, slot, choice, word, watched);
 		if (place == PLACE_FULL)
 			return REASON_FULL;
 		place &= SLOT_NOBODY;

@@ -362,7 +362,7 @@ ALWAYS_INLINE __u32 scheduled_place(struct asked *asked)
 	}
 	if (place != PLACE_BY_SLOT)
 		return place;
-	if (asked->slot_word >> SLOT_FLAGS_SHIFT & ~SLOT_SCHEDULED)
+	if (asked->slot_word >> SLOT_FLAGS_SHIFT & ~(SLOT_SCHEDULED | SLOT_SOURCES))
 		return place_in_transition(asked);
 	return asked->slot_word & SLOT_NOBODY;
 }

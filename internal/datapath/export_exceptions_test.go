@@ -101,3 +101,30 @@ func (i *Instance) Loads() (map[string][]int, error) {
 	d := Datapath{maps: i.set}
 	return d.Loads()
 }
+
+// Forget makes it as if there had been no flows.
+func (i *Instance) Forget() error {
+	var keys []lbNotedFlow
+	if err := i.set.eachNoted(func(key *lbNotedFlow, _ *lbNoted) { keys = append(keys, *key) }); err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := i.set.maps["exceptions"].Delete(&key); err != nil {
+			return fmt.Errorf("forget a noted flow: %w", err)
+		}
+	}
+	clear(i.set.loads.items)
+	sets := make([]uint32, lbLimitsGLIMPSE_SETS)
+	for n := range sets {
+		sets[n] = uint32(n)
+	}
+	if _, err := i.set.maps["glimpses"].BatchUpdate(sets, make([]lbGlimpseSet, len(sets)), nil); err != nil {
+		return fmt.Errorf("forget glimpses: %w", err)
+	}
+	for region := range uint32(i.set.sizes.regions) {
+		if err := i.set.maps["turns"].Put(region, &lbRota{}); err != nil {
+			return fmt.Errorf("begin an order anew: %w", err)
+		}
+	}
+	return nil
+}

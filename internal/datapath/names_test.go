@@ -95,7 +95,7 @@ func TestFlagsAreNamedAsInTheProgram(t *testing.T) {
 // What a reason's verdict says must be what the packets that end there meet.
 func TestEveryReasonHasAPacket(t *testing.T) {
 	meets := make(map[string]datapath.Verdict)
-	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures(), failoverFixtures(), allNATFixtures(), noPortFixtures()) {
+	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures(), failoverFixtures(), allNATFixtures(), noPortFixtures(), fullFixtures()) {
 		verdict := datapath.VerdictPass
 		switch {
 		case fix.want.action == actionDrop:
@@ -129,7 +129,7 @@ func TestEveryReasonHasAPacket(t *testing.T) {
 // A sentence is a test's name: two of them would be one in a list of failures.
 func TestNoTwoPacketsHaveTheSameSentence(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures(), failoverFixtures(), allNATFixtures(), noPortFixtures(), guardFixtures()) {
+	for _, fix := range slices.Concat(fixtures(), movingFixtures(), forwardFixtures(), failoverFixtures(), allNATFixtures(), noPortFixtures(), fullFixtures(), guardFixtures()) {
 		if seen[fix.sentence] {
 			t.Errorf("twice: %s", fix.sentence)
 		}

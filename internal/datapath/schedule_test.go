@@ -79,11 +79,11 @@ func (l *slotLab) open(port uint16) int {
 	return backend
 }
 
-// shares opens so many connections and counts where they are.
-func (l *slotLab) shares(n int) (count [3]int) {
+// shares opens so many connections, from a port on, and counts where they are.
+func (l *slotLab) shares(from uint16, n int) (count [3]int) {
 	l.Helper()
 	for i := range n {
-		backend := l.at(l.segment(uint16(10000+i), packettest.SYN))
+		backend := l.at(l.segment(from+uint16(i), packettest.SYN))
 		if backend < 0 {
 			l.Fatalf("connection %d goes nowhere", i)
 		}
@@ -143,12 +143,10 @@ func TestScheduledFlows(t *testing.T) {
 			}
 			t.Run(test.name+"/"+f.name, func(t *testing.T) {
 				l := &slotLab{t, f, instance}
-				l.schedule(equal(lb.SchedulerRoundRobin))
-				l.age(100 * time.Hour) // what the last one left
-				l.hasNoted("at first", map[uint16]int{})
-				for range 10 { // half of what is being opened is given up each time
-					l.look()
+				if err := instance.Forget(); err != nil {
+					t.Fatal(err)
 				}
+				l.schedule(equal(lb.SchedulerRoundRobin))
 				test.do(l)
 			})
 		}
@@ -156,18 +154,16 @@ func TestScheduledFlows(t *testing.T) {
 }
 
 func roundRobin(l *slotLab) {
-	if got := l.shares(300); got != [3]int{100, 100, 100} {
+	if got := l.shares(10000, 300); got != [3]int{100, 100, 100} {
 		l.Errorf("of one weight: %v", got)
 	}
 	r := equal(lb.SchedulerRoundRobin)
 	r.weights, r.Order = [3]int{300, 200, 100}, []int16{0, 1, 0, 2, 1, 0}
-	l.age(time.Hour)
 	l.schedule(r)
-	for turn := range 50 { // also when it begins in the middle of one
-		if got := l.shares(6); got != [3]int{3, 2, 1} {
+	for turn := range uint16(50) {
+		if got := l.shares(20000+6*turn, 6); got != [3]int{3, 2, 1} {
 			l.Fatalf("turn %d: %v", turn, got)
 		}
-		l.age(time.Hour)
 	}
 }
 
@@ -176,7 +172,7 @@ func randomly(l *slotLab) {
 	r.weights, r.Order = [3]int{300, 200, 100}, []int16{0, 1, 0, 2, 1, 0}
 	l.schedule(r)
 	const n = 30000
-	got := l.shares(n)
+	got := l.shares(10000, n)
 	for place, part := range []float64{3, 2, 1} {
 		want := n * part / 6
 		// five times the standard deviation: one run of 500,000 fails
@@ -215,7 +211,7 @@ func leastConn(l *slotLab) {
 		l.open(4000 + port)
 	}
 	l.hasLoads("with twice the weight", 22, 11, 11)
-	if got := l.shares(400); got != [3]int{200, 100, 100} {
+	if got := l.shares(10000, 400); got != [3]int{200, 100, 100} {
 		l.Errorf("who is being opened counts, too: %v", got)
 	}
 }
@@ -293,7 +289,7 @@ func scheduledDrain(l *slotLab) {
 	for port, backend := range backends {
 		l.goes("who was there stays", l.segment(port, packettest.ACK), backend)
 	}
-	if got := l.shares(100); got != [3]int{50, 0, 50} {
+	if got := l.shares(10000, 100); got != [3]int{50, 0, 50} {
 		l.Errorf("new ones: %v", got)
 	}
 }
@@ -367,10 +363,9 @@ func affinity(l *slotLab) {
 	for port := range uint16(10) {
 		l.goes("a new one of the same client", l.segment(1002+port, packettest.SYN), backend)
 	}
-	other := &slotLab{l.T, l.family, l.instance}
-	other.client = l.client.Next()
-	if got := other.open(1000); got == backend {
-		l.Errorf("another client is at the same backend: %d", got)
+	other := frameOf(l.eth(vipMine), l.between(l.client.Next(), l.vip(vipMine)), tcp{Src: 1000, Dst: portWeb, Flags: packettest.SYN})
+	if got := l.at(other); got == backend || got == lb.NoBackend {
+		l.Errorf("another client is at %d, the first at %d", got, backend)
 	}
 	l.age(keeps - 10*time.Second)
 	l.goes("just in time", l.segment(1100, packettest.SYN), backend)
@@ -558,5 +553,47 @@ func TestAFloodIsScheduledAndNotNoted(t *testing.T) {
 				t.Error("the flood fills the backends")
 			}
 		})
+	}
+}
+
+// fullFixtures are about a service of one backend that may have one connection.
+func fullFixtures() []fixture {
+	var list []fixture
+	for _, f := range families {
+		l := slotLab{family: f}
+		list = append(list, inFamily(f, []fixture{{
+			sentence: "a SYN is dropped when all backends are full",
+			before:   [][]byte{l.segment(50000, packettest.SYN), l.segment(50000, packettest.ACK)},
+			frame:    l.segment(50001, packettest.SYN), want: dropped("full", f.serviceScope("tcp", vipMine)),
+		}})...)
+	}
+	return list
+}
+
+func TestWhoIsFullGetsNoMore(t *testing.T) {
+	r := equal(lb.SchedulerRandom)
+	r.Order, r.maxconn = []int16{0}, [3]int{1, 1, 1}
+	instance := instanceOf(t, rosterWorld(r))
+	checkAll(t, instance, ways(instance), fullFixtures())
+}
+
+// When there is no room for notes new flows go by their slots, where they are found without one.
+func TestWithoutRoomForNotesFlowsGoByTheirSlots(t *testing.T) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.slots = 2
+	l := &slotLab{t, v4, instanceOf(t, rosterWorld(r))}
+	if _, err := l.instance.FillExceptions(); err != nil {
+		t.Fatal(err)
+	}
+	first := l.at(l.segment(1000, packettest.SYN))
+	for range 3 {
+		l.goes("what opened before anybody knew is found by its glimpse", l.segment(1000, packettest.ACK), first)
+	}
+	for port := range uint16(30) {
+		l.goes("who comes then goes by its slot", l.segment(2000+port, packettest.SYN), 2)
+		l.goes("and stays there", l.segment(2000+port, packettest.ACK), 2)
+	}
+	if unnoted := l.instance.Director().Unnoted(); unnoted == 0 {
+		t.Error("nobody counted that there was no room")
 	}
 }
