@@ -37,10 +37,10 @@ func BenchmarkScheduled(b *testing.B) {
 		syn[14+20+13] = packettest.SYN
 		for _, flows := range []packettest.Flows{1, 1 << 17} { // there is no room for notes of 1M
 			b.Run(scheduler.String()+"-new/flows="+flows.String(), func(b *testing.B) {
-				compare(b, packettest.NewLane(b, instance.XDP(), syn, flows, actionTX), packettest.NewLane(b, drop, syn, flows, actionDrop))
+				compare(b, packettest.NewLane(b, instance.XDP(), syn, flows, actionTX), packettest.NewLane(b, drop, syn, flows, actionDrop), 0)
 			})
 			b.Run(scheduler.String()+"/flows="+flows.String(), func(b *testing.B) {
-				compare(b, packettest.NewLane(b, instance.XDP(), ack, flows, actionTX), packettest.NewLane(b, drop, ack, flows, actionDrop))
+				compare(b, packettest.NewLane(b, instance.XDP(), ack, flows, actionTX), packettest.NewLane(b, drop, ack, flows, actionDrop), 0)
 			})
 		}
 	}
