@@ -34,7 +34,7 @@ func TestWhatAKilledTestLeftIsRemovedAndNothingElse(t *testing.T) {
 		if err := os.Mkdir(pin, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { os.Remove(pin) })
+		t.Cleanup(func() { _ = os.Remove(pin) })
 	}
 	New(t)
 	Eventually(t, 10*time.Second, func() error { // several tests may sweep at once
