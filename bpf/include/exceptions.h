@@ -51,14 +51,19 @@ ALWAYS_INLINE __u64 *find_glimpse(const struct noted_flow *flow, __u64 *tag)
 	}
 	turn = *(volatile __u64 *)&set->turn;
 	way = turn & 7;
+	barrier_var(way); /* Linux 6.1 follows a bound only in the register that is compared */
 	if (way >= GLIMPSE_WAYS)
-		way = 0;
-	if ((*(volatile __u64 *)&set->ways[way] ^ turn) & GLIMPSE_TAG) { /* it was written since */
-		way = way + 1 < GLIMPSE_WAYS ? way + 1 : 0;
-		next = *(volatile __u64 *)&set->ways[way];
-		if (!tracing)
-			*(volatile __u64 *)&set->turn = (next & GLIMPSE_TAG) | way;
-	}
+		return NULL;
+	if (!((*(volatile __u64 *)&set->ways[way] ^ turn) & GLIMPSE_TAG))
+		return &set->ways[way];
+	/* it was written since */
+	way = way + 1 < GLIMPSE_WAYS ? way + 1 : 0;
+	barrier_var(way);
+	if (way >= GLIMPSE_WAYS)
+		return NULL;
+	next = *(volatile __u64 *)&set->ways[way];
+	if (!tracing)
+		*(volatile __u64 *)&set->turn = (next & GLIMPSE_TAG) | way;
 	return &set->ways[way];
 }
 
