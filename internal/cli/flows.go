@@ -29,9 +29,10 @@ func flowsCommand(a *app) *cobra.Command {
 		Use:   "flows [SERVICE]",
 		Short: "List the flows that are remembered one by one, and why",
 		Long: `Lists the flows that directors remember: those of slots that change their backend, as long as
-some may be at another backend than the slot's new ones, and the established ones of services with
-source-nat, with the port of the VIP that each leaves from. Of other slots at rest nothing is remembered,
-however many flows they have, so the list is empty most of the time. Needs root; lbd may be stopped.`,
+some may be at another backend than the slot's new ones; those of services whose scheduler, affinity
+or maxconn has to know them; and the established ones of services with source-nat, with the port of
+the VIP that each leaves from. Of others nothing is remembered, however many there are, so the list
+is empty most of the time. Needs root; lbd may be stopped.`,
 		Example: `  lbctl flows
   lbctl flows web -o json | jq 'group_by(.backend)[] | {backend: .[0].backend, flows: length}'`,
 		Args: args(cobra.MaximumNArgs(1)),
