@@ -123,6 +123,14 @@ func (s *mapSet) eachNoted(f func(*lbNotedFlow, *lbNoted)) error {
 	return nil
 }
 
+// spoke is when the flow's client sent something, by this director or by one that told of it.
+func (n *lbNoted) spoke() time.Duration {
+	if n.HeardNs == 0 {
+		return time.Duration(n.SeenNs)
+	}
+	return max(time.Duration(n.SeenNs), time.Duration(n.HeardNs))
+}
+
 func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, value *lbNoted, now time.Duration) (Exception, bool) {
 	owner, ok := owners[key.Region]
 	if !ok || value.Slot >= uint32(lbLimitsSLOTS) || uint32(value.Place) >= uint32(lbLimitsBACKENDS) {
@@ -132,7 +140,7 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 		Service: owner.service, Protocol: lb.Protocol(key.Protocol), Slot: int(value.Slot), Backend: int(value.Place),
 		Remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort),
 		Local:  netip.AddrPortFrom(owner.vip, key.DstPort),
-		Silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))),
+		Silent: max(0, now-value.spoke()),
 	}
 	current, _, mark := s.slot(key.Region, e.Slot)
 	e.Current, e.Mark = int(current) == e.Backend, mark

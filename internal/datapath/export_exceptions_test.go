@@ -18,8 +18,10 @@ func (i *Instance) AgeExceptions(by time.Duration) error {
 	var value lbNoted
 	it := exceptions.Iterate()
 	for it.Next(&key, &value) {
-		value.SeenNs -= min(uint64(by), value.SeenNs)
-		value.HeardNs -= min(uint64(by), value.HeardNs)
+		value.SeenNs -= uint64(by) // before the machine was started, perhaps
+		if value.HeardNs != 0 {    // it was heard of
+			value.HeardNs -= uint64(by)
+		}
 		aged[key] = value
 	}
 	for key, value := range aged {

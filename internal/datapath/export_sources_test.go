@@ -15,6 +15,7 @@ func (i *Instance) AgeSources(by time.Duration) error {
 		flow := e.flow()
 		e.returned.SeenNs -= uint64(by)
 		e.source.SeenNs -= uint64(by)
+		e.source.HeardNs -= uint64(by)
 		if err := i.set.maps["returns"].Put(&e.key, &e.returned); err != nil {
 			return err
 		}

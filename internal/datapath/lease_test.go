@@ -66,9 +66,9 @@ func TestALeaseThatHasEndedIsNotRenewed(t *testing.T) {
 // Each renewal comes shortly before the end of the last one, which the timer was set to.
 func TestALeaseThatIsRenewedGoesOn(t *testing.T) {
 	instance := instanceOf(t, movingWorld())
-	const length = 100 * time.Millisecond
+	const length = 500 * time.Millisecond // a machine that does much else may stop us for a while
 	lease(t, instance, datapath.Monotonic()+length)
-	for range 20 {
+	for range 8 {
 		time.Sleep(length / 4)
 		if err := instance.Lease(datapath.Monotonic()+length, false); err != nil {
 			t.Fatal(err)

@@ -240,7 +240,7 @@ func (s *mapSet) flowNote(owners map[uint32]regionOwner, key *lbNotedFlow, value
 	n := flowNote{
 		service: owner.service, protocol: lb.Protocol(key.Protocol), slot: int(value.Slot),
 		remote: netip.AddrPortFrom(address(key.SrcHi, key.SrcLo), key.SrcPort), local: netip.AddrPortFrom(owner.vip, key.DstPort),
-		silent: max(0, now-time.Duration(max(value.SeenNs, value.HeardNs))), flags: value.Flags,
+		silent: max(0, now-value.spoke()), flags: value.Flags,
 	}
 	if uint32(value.Place) == uint32(lbSlotLayoutSLOT_NOBODY) {
 		return n.encode(), true
@@ -299,7 +299,7 @@ func (t *taker) flow(note *Note) error {
 	region, served := t.regions[servedAt{n.service, n.local.Addr()}]
 	forgotten := n.backend.Addr().IsUnspecified()
 	place, known := t.places[placeOf{region, n.backend}]
-	if !served || !forgotten && !known || n.slot < 0 || n.slot >= lb.Slots || n.silent > t.now {
+	if !served || !forgotten && !known || n.slot < 0 || n.slot >= lb.Slots {
 		return nil
 	}
 	if pool := t.pools[region]; uint8(n.protocol) == uint8(lbNotedProtocolNOTED_CLIENT) {
@@ -324,7 +324,7 @@ func (t *taker) flow(note *Note) error {
 		t.count(&key, &before, -1)
 		return nil
 	}
-	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, uint64(t.now-n.silent)), Slot: uint32(n.slot), Place: place, Flags: n.flags}
+	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, uint64(max(1, t.now-n.silent))), Slot: uint32(n.slot), Place: place, Flags: n.flags}
 	if before.Place == place {
 		value.Flags |= before.Flags
 	}

@@ -107,7 +107,7 @@ func (t *taker) source(note *Note) error {
 	region, served := t.regions[servedAt{n.service, n.local.Addr()}]
 	place, known := t.places[placeOf{region, n.backend}]
 	scope, serves := t.vips[n.local.Addr()]
-	if !served || !known || !serves || n.source < sourcePorts.First || n.silent > t.now {
+	if !served || !known || !serves || n.source < sourcePorts.First {
 		return nil
 	}
 	e := sourceEntry{
@@ -137,7 +137,7 @@ func (t *taker) source(note *Note) error {
 	}
 	e.source.Place, e.source.Port = place, n.source
 	e.source.Tag = placeTag(&t.set.backends.items[region*uint32(lbLimitsBACKENDS)+uint32(place)])
-	e.source.HeardNs = max(e.source.HeardNs, uint64(t.now-n.silent))
+	e.source.HeardNs = max(e.source.HeardNs, uint64(max(1, t.now-n.silent)))
 	return t.put(&e, &flow)
 }
 

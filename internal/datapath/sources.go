@@ -137,7 +137,7 @@ func (e *sourceEntry) isOver() bool {
 
 // seen is when either side sent something by this director, spoke is the same by any director.
 func (e *sourceEntry) seen() time.Duration {
-	return time.Duration(max(e.returned.SeenNs, e.source.SeenNs))
+	return max(time.Duration(e.returned.SeenNs), time.Duration(e.source.SeenNs))
 }
 
 func (e *sourceEntry) spoke() time.Duration {
