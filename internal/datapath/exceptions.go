@@ -67,10 +67,8 @@ func (d *Datapath) Exceptions() ([]Exception, error) {
 	if err := d.maps.correctLoads(before, list); err != nil {
 		return nil, err
 	}
-	for i := range stale {
-		if err := d.maps.maps["exceptions"].Delete(&stale[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return nil, fmt.Errorf("forget a noted flow: %w", err)
-		}
+	if err := d.maps.forgetNoted(stale); err != nil {
+		return nil, err
 	}
 	sourced, ended, err := d.maps.sourced()
 	if err != nil {
@@ -89,8 +87,27 @@ func (v *View) Exceptions() ([]Exception, error) {
 	return append(list, sourced...), err
 }
 
-// exceptions reads the flows that are noted, and the keys of those that do not count any more.
-func (s *mapSet) exceptions() (list []Exception, stale []lbNotedFlow, err error) {
+// forgetNoted takes out flows unless something came of them since they were read: ports are used again.
+func (s *mapSet) forgetNoted(stale []notedEntry) error {
+	for i := range stale {
+		var now lbNoted
+		if err := s.maps["exceptions"].Lookup(&stale[i].key, &now); err != nil || now != stale[i].value {
+			continue
+		}
+		if err := s.maps["exceptions"].Delete(&stale[i].key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("forget a noted flow: %w", err)
+		}
+	}
+	return nil
+}
+
+type notedEntry struct {
+	key   lbNotedFlow
+	value lbNoted
+}
+
+// exceptions reads the flows that are noted, and those that do not count any more.
+func (s *mapSet) exceptions() (list []Exception, stale []notedEntry, err error) {
 	owners, err := s.regionOwners()
 	if err != nil {
 		return nil, nil, err
@@ -100,7 +117,7 @@ func (s *mapSet) exceptions() (list []Exception, stale []lbNotedFlow, err error)
 		if e, ok := s.exception(owners, key, value, now); ok {
 			list = append(list, e)
 		} else {
-			stale = append(stale, *key)
+			stale = append(stale, notedEntry{*key, *value})
 		}
 	})
 	return list, stale, err

@@ -129,6 +129,9 @@ func (t *taker) source(note *Note) error {
 		return fmt.Errorf("look for a flow of full NAT: %w", err)
 	case before.flow() == flow:
 		e.returned.SeenNs = before.returned.SeenNs
+		if time.Duration(before.returned.SeenNs) >= t.now-n.silent-time.Second { // silence is told to a second
+			e.returned.Flags |= before.returned.Flags
+		}
 	case !before.isOver():
 		return nil // the port is another flow's
 	}

@@ -246,12 +246,15 @@ func (s *mapSet) forgetSources(ended []sourceEntry) error {
 	for i := range ended {
 		e := &ended[i]
 		flow := e.flow()
-		var now lbReturned
-		if err := s.maps["returns"].Lookup(&e.key, &now); err != nil || now != e.returned {
+		var now sourceEntry
+		if err := s.maps["returns"].Lookup(&e.key, &now.returned); err != nil || now.returned != e.returned {
 			continue
 		}
 		var errs [2]error
 		if e.known {
+			if err := s.maps["sources"].Lookup(&flow, &now.source); err == nil && now.source != e.source {
+				continue
+			}
 			errs[0] = s.maps["sources"].Delete(&flow)
 		}
 		errs[1] = s.maps["returns"].Delete(&e.key)
