@@ -234,6 +234,7 @@ func (m *Machine) reconfigure(e Reconfigured) {
 	m.cfg.Expected, m.cfg.Policy = e.Expected, e.Policy
 	if m.cfg.Fingerprint != e.Fingerprint {
 		m.cfg.Fingerprint = e.Fingerprint
+		clear(m.conflicts)
 		m.loseLife("configuration changed")
 		m.Resets = nil // by intent, not by a fault
 	}

@@ -169,6 +169,36 @@ func TestNodesShareHandOverAndTakeOver(t *testing.T) {
 	}
 }
 
+func TestNodesThatAreReconfiguredAgreeAgain(t *testing.T) {
+	c := newQuietCluster(t, "a", "b")
+	defer c.dump()
+	c.run(300 * time.Millisecond)
+	reconfigure := func(name string) {
+		c.tell(name, Reconfigured{Expected: []string{"a", "b"}, Fingerprint: 2})
+	}
+	conflicts := func() (all []string) {
+		for name, m := range c.nodes {
+			for _, other := range m.Status(c.now).Conflicts {
+				all = append(all, name+" with "+other)
+			}
+		}
+		return all
+	}
+	reconfigure("a")
+	c.run(time.Second)
+	if got := conflicts(); len(got) == 0 {
+		t.Error("nobody sees that configurations differ")
+	}
+	reconfigure("b")
+	c.run(time.Second)
+	if got := conflicts(); len(got) != 0 {
+		t.Errorf("both have the same configuration again: %v", got)
+	}
+	if shares := c.shares(); len(shares) != 2 {
+		t.Errorf("then: %v", shares)
+	}
+}
+
 func TestARestartWithLeaveChangesNoOwner(t *testing.T) {
 	c := newQuietCluster(t, "a", "b", "c")
 	defer c.dump()

@@ -75,6 +75,9 @@ func (m *Machine) know(r *Record) {
 	old := m.Known[r.Name]
 	clone := *r
 	m.Known[r.Name] = &clone
+	if r.Dead || r.Config == m.cfg.Fingerprint {
+		delete(m.conflicts, r.Name)
+	}
 	if old != nil && (old.Life != r.Life || old.Dead != r.Dead) {
 		m.abandon(old, r)
 	}
