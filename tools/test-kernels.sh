@@ -14,7 +14,7 @@ run() { # a kernel
 	for binary in "$dir"/*.test; do
 		name=${binary##*/}
 		echo "== linux $1: $name"
-		go run ./vm -kernel "$1" -timeout 30m -env LB_TEST_SCALE=0.001 -- "$binary" -test.v=test2json |
+		go run ./vm -kernel "$1" -timeout 60m -env LB_TEST_SCALE=0.001 -- "$binary" -test.v=test2json |
 			go tool test2json -p "$1/${name%.test}" | go run ./noskip || failed=1
 	done
 	return $failed

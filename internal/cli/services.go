@@ -14,8 +14,8 @@ func servicesCommand(a *app) *cobra.Command {
 		Short: "List the services, who shares them, and their traffic",
 		Long: `Lists the services of all VIPs: what a flow is hashed by, who chooses its backend and for how
 long a client keeps it, which part of the flows each node owns, and how many packets this node has
-accepted, or ignored because they are another node's. The counts begin when the maps were made, and
-survive restarts of lbd.`,
+accepted or forwarded, or ignored because they are another node's. The counts begin when the maps
+were made, and survive restarts of lbd.`,
 		Example: `  lbctl services
   lbctl services -o yaml`,
 		Args: args(noArgs),

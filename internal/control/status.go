@@ -131,8 +131,8 @@ type Service struct {
 	Scheduler string  `json:"scheduler,omitempty"`
 	Affinity  float64 `json:"affinity,omitempty"` // seconds
 	Shares    []Share `json:"shares"`             // by node
-	Accepted  Count   `json:"accepted"`
-	Ignored   Count   `json:"ignored"` // other nodes' flows
+	Accepted  Count   `json:"accepted"`           // or forwarded to a backend
+	Ignored   Count   `json:"ignored"`            // other nodes' flows
 }
 
 // A Share is the part of a service's buckets that a node owns, 0..1.

@@ -148,7 +148,7 @@ func describe(s *control.Status, state *lb.State, counters []datapath.Counter) {
 				continue
 			}
 			count := &entry.Ignored
-			if c.Verdict == datapath.VerdictAccept {
+			if c.Verdict == datapath.VerdictAccept || c.Verdict == datapath.VerdictForward {
 				count = &entry.Accepted
 			}
 			count.Packets += c.Packets
