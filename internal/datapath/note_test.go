@@ -188,7 +188,11 @@ func toldToJoin(p *pair) {
 		p.told.Errorf("%d notes are told back, %v", len(lately), err)
 	}
 	p.told.age(datapath.TellWithin + 2*time.Second)
-	p.told.hasNoted("who was silent for long is forgotten as soon", map[uint16]int{portOld: 1})
+	stay := map[uint16]int{portOld: 1}
+	if datapath.Monotonic() < slotTCPIdle {
+		stay[portSlow] = 1 // silence counts from when the machine was started
+	}
+	p.told.hasNoted("who was silent for long is forgotten as soon", stay)
 }
 
 func notTaken(p *pair) {
