@@ -76,7 +76,6 @@ func (f *faulty) heal(t testing.TB) time.Duration {
 
 // A part of the network that is cut is no reason to move anything.
 func TestGossipOrHeartbeatsAloneMoveNothing(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	f := newFaulty(t, options{tuning: slowPulse})
 	for _, cut := range []struct {
 		name   string
@@ -114,7 +113,6 @@ func TestGossipOrHeartbeatsAloneMoveNothing(t *testing.T) {
 // Who goes on when all of the network is cut between n3 and the others. Where one side has to stop, the
 // client reaches both, so that it would notice. With "any" it reaches the greater one.
 func TestASideOfAFullCutGoesOnAsThePolicySays(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	for _, test := range []struct {
 		policy string
 		tuning []string
@@ -163,7 +161,6 @@ func TestASideOfAFullCutGoesOnAsThePolicySays(t *testing.T) {
 
 // Frames from one node to another are lost, and not those that go back.
 func TestNoOneWayCutMakesTwoAcceptors(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	f := newFaulty(t, options{tuning: slowPulse})
 	for _, from := range f.nodes {
 		for _, to := range f.nodes {
@@ -194,7 +191,6 @@ func TestNoOneWayCutMakesTwoAcceptors(t *testing.T) {
 
 // A cable that comes and goes must not take the cluster with it.
 func TestAFlappingLinkIsDamped(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	f := newFaulty(t, options{tuning: slowPulse})
 	n3 := f.nodes[2]
 	f.callers.hold(t, heldFlows)
@@ -233,7 +229,6 @@ func (n *node) viewChanges(after uint64) (changes int) {
 
 // Loss is no death, up to five percent; beyond that, whatever happens happens to one node at a time.
 func TestLossMakesNoTwoAcceptors(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	var opts options
 	if !fullFaults() {
 		opts.tuning = slowPulse

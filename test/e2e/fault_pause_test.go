@@ -9,7 +9,6 @@ import (
 // An lbd that hangs is replaced, and when it goes on it finds that it holds nothing: the kernel has
 // stopped before others began.
 func TestAnLbdThatHungNeverAcceptsWhatOthersTook(t *testing.T) {
-	t.Parallel() // it waits most of the time
 	f := newFaulty(t, options{tuning: slowPulse})
 	n3 := f.nodes[2]
 	f.callers.hold(t, heldFlows)
