@@ -32,6 +32,14 @@ func (s Scenario) method() string {
 // directs says whether the nodes forward to backends.
 func (s Scenario) directs() bool { return s.method() != "" }
 
+// holders says who has the VIPs.
+func (c *cluster) holders() string {
+	if c.opts.Scenario == NAT {
+		return "the directors"
+	}
+	return "all machines but the client"
+}
+
 // servers are who answers the client.
 func (c *cluster) servers() []*node {
 	switch {

@@ -21,7 +21,7 @@ func (c *cluster) play(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("observe the client: %w", err)
 	}
-	c.say("every machine but the client holds %s and %s; the client connects to them all the time", vips[0], vips[1])
+	c.say("%s hold %s and %s; the client connects to them all the time", c.holders(), vips[0], vips[1])
 	t := c.startTraffic(ctx, observer)
 	err = c.scenario(ctx, t)
 	result, troubles := t.stop()

@@ -23,7 +23,7 @@ echo "$3 ends $now" >> told`)})
 	tell("192.0.2.80", Master)
 	l.await("told", "MASTER begins\n")
 	tell("192.0.2.81", Fault) // something else
-	time.Sleep(50 * time.Millisecond)
+	time.Sleep(50 * time.Millisecond) // a hook that took this for news would have ended by now
 	l.await("told", "MASTER begins\n")
 	tell("192.0.2.80", Backup)
 	if err := os.WriteFile(filepath.Join(l.dir, "go"), nil, 0o644); err != nil {
