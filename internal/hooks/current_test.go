@@ -22,7 +22,7 @@ echo "$3 ends $now" >> told`)})
 	}
 	tell("192.0.2.80", Master)
 	l.await("told", "MASTER begins\n")
-	tell("192.0.2.81", Fault) // something else
+	tell("192.0.2.81", Fault)         // something else
 	time.Sleep(50 * time.Millisecond) // a hook that took this for news would have ended by now
 	l.await("told", "MASTER begins\n")
 	tell("192.0.2.80", Backup)

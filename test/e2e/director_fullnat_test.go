@@ -94,13 +94,7 @@ func TestADirectorOfFullNATThatGoesBreaksNothing(t *testing.T) {
 		opts := fullNAT("multicast")
 		opts.directors = 3
 		forwardUnderLoad(t, opts, func(f *farm, _ *standardLoad) {
-			n := f.nodes[0]
-			n.die(t, f.cluster)
-			f.awaitMember(t, n.name, "down")
-			f.agree(t, f.nodes[1:]...)
-			time.Sleep(time.Second)
-			n.revive(t, f.cluster)
-			f.agree(t)
+			f.firstDirectorDies(t)
 		}).wantOldUnbroken(t)
 	})
 }
