@@ -119,22 +119,22 @@ func forecastText(s *screen, diff control.ConfigDiff) {
 		s.line("service %s: %.1f %% of new flows would go to another backend (%d slots of %d)", m.Service, 100*m.Share, m.Slots, lb.Slots)
 	}
 	for _, m := range diff.Flows {
-		s.line("service %s: %s", m.Service, flowsText(m))
+		s.line("service %s: %s", m.Service, flowsText(m, "would move and break"))
 	}
 }
 
-func flowsText(m control.FlowMoves) string {
+func flowsText(m control.FlowMoves, breaks string) string {
 	var which []string
 	if m.Moved > 0 {
-		which = append(which, fmt.Sprintf("%d of %d open flows that this node knows would move and break", m.Moved, m.Known))
+		which = append(which, fmt.Sprintf("%d of %d open flows that this node knows %s", m.Moved, m.Known, breaks))
 	}
 	if m.Share > 0 {
-		which = append(which, fmt.Sprintf("%.1f %% of those that it does not know would move and break", 100*m.Share))
+		which = append(which, fmt.Sprintf("%.1f %% of those that it does not know %s", 100*m.Share, breaks))
 	}
 	if m.Uncounted {
 		which = append(which, "what it does not know may break")
 	}
-	if which == nil {
+	if !m.Breaks() {
 		return "no open flow would move: " + m.Why
 	}
 	return strings.Join(which, "; ") + ": " + m.Why
@@ -144,8 +144,8 @@ func configReloadCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "reload",
 		Short: "Make lbd read its configuration file again",
-		Long: `Makes lbd read its file again and shows what changed. A file that is invalid is refused with
-exit code 3, and the configuration in force stays.`,
+		Long: `Makes lbd read its file again and shows what changed, and of which services open flows broke. A
+file that is invalid is refused with exit code 3, and the configuration in force stays.`,
 		Example: `  lbctl config check /etc/lb/lb.yaml && lbctl config reload`,
 		Args:    args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -159,6 +159,9 @@ exit code 3, and the configuration in force stays.`,
 			}
 			return a.print(result, func(s *screen) {
 				changesText(s, result.Changes)
+				for _, m := range result.Flows {
+					s.line("%s service %s: %s", s.paint(yellow, "broken:"), m.Service, flowsText(m, "moved and broke"))
+				}
 				s.line("generation %d", result.Generation)
 			})
 		},

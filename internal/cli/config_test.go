@@ -127,6 +127,10 @@ func TestErrorsThatTheDaemonFindsLookTheSame(t *testing.T) {
 func TestReloadShowsWhatChanged(t *testing.T) {
 	results := []control.ReloadResult{
 		{Generation: 13, Changes: []config.Change{{Path: "nodes[n2].weight", Old: "1", New: "3"}}},
+		{
+			Generation: 13, Changes: []config.Change{{Path: "services[web].source-nat", New: "true"}},
+			Flows: []control.FlowMoves{{Service: "web", Known: 3, Moved: 2, Share: 1, Why: "source-nat false becomes true"}},
+		},
 		{Generation: 13},
 	}
 	socket := fakeDaemon(t, control.Daemon{Reload: func(context.Context) (control.ReloadResult, error) {
@@ -139,6 +143,8 @@ func TestReloadShowsWhatChanged(t *testing.T) {
 	}})
 	for _, want := range []run{
 		{exitOK, "~ nodes[n2].weight: 1 -> 3\ngeneration 13\n", ""},
+		{exitOK, "+ services[web].source-nat: true\nbroken: service web: 2 of 3 open flows that this node knows moved and broke; " +
+			"100.0 % of those that it does not know moved and broke: source-nat false becomes true\ngeneration 13\n", ""},
 		{exitOK, "no changes\ngeneration 13\n", ""},
 		{exitFailed, "", "lbctl: apply: eth0: no such interface\n"},
 	} {

@@ -30,8 +30,12 @@ type FlowMoves struct {
 	Why       string  `json:"why"`                 // what moves them, or keeps them
 }
 
+// Breaks says whether open flows would break, or may.
+func (m FlowMoves) Breaks() bool { return m.Moved > 0 || m.Share > 0 || m.Uncounted }
+
 // A ReloadResult says what reading the file again has changed.
 type ReloadResult struct {
-	Generation uint64          `json:"generation"` // of the state that is now applied
-	Changes    []config.Change `json:"changes"`    // empty: the file says what was in force
+	Generation uint64          `json:"generation"`      // of the state that is now applied
+	Changes    []config.Change `json:"changes"`         // empty: the file says what was in force
+	Flows      []FlowMoves     `json:"flows,omitempty"` // of services whose open flows it broke, or may have
 }

@@ -102,7 +102,9 @@ func (p *planner) openFlows() ([]openFlow, error) {
 		return nil, fmt.Errorf("read what the datapath remembers of flows: %w", err)
 	}
 	for i := range noted {
-		open = append(open, p.noted(&noted[i]))
+		if e := &noted[i]; !e.Client && !e.Over {
+			open = append(open, p.noted(e))
+		}
 	}
 	return open, nil
 }
@@ -132,6 +134,13 @@ func (f *forecast) service(s *config.Service, open []openFlow, moving map[string
 		m.Uncounted, m.Why = forwards, "the file has no such service"
 	case n.Forward != s.Forward:
 		m.Uncounted, m.Why = forwards, fmt.Sprintf("forward %s becomes %s", s.Forward, n.Forward)
+	case n.SourceNAT != s.SourceNAT:
+		m.Why = fmt.Sprintf("source-nat %t becomes %t", s.SourceNAT, n.SourceNAT)
+		if n.SourceNAT && s.Protocol == lb.ProtocolTCP {
+			m.Share = 1 // full NAT forwards no segment of a flow that it has no port for
+		} else {
+			m.Uncounted = true
+		}
 	case f.rehashed(s.Name) && forwards:
 		m.Share, m.Why = elsewhere(f.servers(s), f.servers(n)), "another hash finds other slots"
 	case f.rehashed(s.Name):
@@ -170,7 +179,7 @@ func (f *forecast) moves(o *openFlow) bool {
 	}
 	before, after := f.before[o.service], f.after[next.Name]
 	switch {
-	case before.Forward != after.Forward:
+	case before.Forward != after.Forward || before.SourceNAT != after.SourceNAT:
 		return true
 	case before.Name != after.Name || f.rehashed(before.Name):
 		mask := flowhash.NewMask(next.Hash, o.remote.Addr().Is4())

@@ -53,9 +53,8 @@ func fateConfig(t *testing.T, changes ...string) *config.Config {
 
 // fatesOf says what becomes of 200 connections of this node, half of them to each port, and of four
 // flows that are remembered, of which one says nothing for long.
-func fatesOf(t *testing.T, fresh *config.Config, agreed bool, moving ...string) map[string]control.FlowMoves {
+func fatesOf(t *testing.T, before, fresh *config.Config, agreed bool, moving ...string) map[string]control.FlowMoves {
 	t.Helper()
-	before := fateConfig(t)
 	build := func(cfg *config.Config) *lb.State {
 		state, err := new(desired.Builder).Build(cfg, nil, nil, nil)
 		if err != nil {
@@ -147,7 +146,7 @@ func TestADiffSaysWhatBecomesOfOpenFlows(t *testing.T) {
 			"sent": {Known: 4, Uncounted: true, Why: "the file has no such service"},
 		}},
 	} {
-		got := fatesOf(t, fateConfig(t, c.changes...), c.agreed, c.moving...)
+		got := fatesOf(t, fateConfig(t), fateConfig(t, c.changes...), c.agreed, c.moving...)
 		if diff := cmp.Diff(c.want, got, cmpopts.IgnoreFields(control.FlowMoves{}, "Service")); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", c.what, diff)
 		}
@@ -157,13 +156,35 @@ func TestADiffSaysWhatBecomesOfOpenFlows(t *testing.T) {
 // Another hash gives half of the connections to the other node, and three of four flows to other backends.
 func TestADiffSaysHowManyFlowsAnotherHashMoves(t *testing.T) {
 	for _, agreed := range []bool{false, true} {
-		got := fatesOf(t, fateConfig(t, "seed: 9f", "seed: 8e"), agreed)
+		got := fatesOf(t, fateConfig(t), fateConfig(t, "seed: 9f", "seed: 8e"), agreed)
 		own, sent := got["own"], got["sent"]
 		if own.Known != 200 || own.Moved < 60 || own.Moved > 140 || own.Why != "another hash finds other buckets" {
 			t.Errorf("agreed: %v: %+v, want about half of 200 moved", agreed, own)
 		}
 		if sent.Known != 4 || math.Abs(sent.Share-0.75) > 0.001 || sent.Why != "another hash finds other slots" {
 			t.Errorf("agreed: %v: %+v, want a share of 3/4", agreed, sent)
+		}
+	}
+}
+
+// Without source-nat nobody knows the connections; with it, directors know all that are established.
+func TestADiffSaysThatSwitchingSourceNATBreaksWhatIsOpen(t *testing.T) {
+	plain := fateConfig(t, "forward: dr", "forward: nat")
+	full := fateConfig(t, "forward: dr", "forward: nat\n    source-nat: true")
+	for _, c := range []struct {
+		before, fresh *config.Config
+		want          map[string]control.FlowMoves
+	}{
+		{plain, full, map[string]control.FlowMoves{
+			"sent": {Service: "sent", Known: 4, Moved: 4, Share: 1, Why: "source-nat false becomes true"},
+		}},
+		{full, plain, map[string]control.FlowMoves{
+			"sent": {Service: "sent", Known: 4, Moved: 4, Uncounted: true, Why: "source-nat true becomes false"},
+		}},
+		{full, full, map[string]control.FlowMoves{}},
+	} {
+		if diff := cmp.Diff(c.want, fatesOf(t, c.before, c.fresh, true)); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
@@ -30,6 +31,18 @@ func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 		diff.Flows, err = p.flows(fresh, diff.Moves)
 	})
 	return diff, errors.Join(asked, err)
+}
+
+// breaks says of which services a configuration breaks open flows, if it changes anything.
+func (p *planner) breaks(fresh *config.Config, changes bool) []control.FlowMoves {
+	if !changes {
+		return nil
+	}
+	flows, err := p.flows(fresh, nil)
+	if err != nil {
+		p.opts.Log.Warn("what becomes of open flows is not known", "err", err)
+	}
+	return slices.DeleteFunc(flows, func(m control.FlowMoves) bool { return !m.Breaks() })
 }
 
 // moves says of each service that forwards, before and after, how many slots would get another backend.

@@ -320,6 +320,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 		p.loadError = err
 		return control.ReloadResult{}, err
 	}
+	broken := p.breaks(fresh, len(changes) > 0)
 	if err := p.use(fresh); err != nil {
 		p.loadError = err
 		return control.ReloadResult{}, err
@@ -335,7 +336,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 	p.reconfigure(ctx)
 	p.events.add(control.Event{Kind: "config", Node: p.cfg.Node, What: fmt.Sprintf("%d changes of the configuration are in force", len(changes))})
 	p.opts.Log.Info("configuration reloaded", "changes", len(changes), "gen", p.generation)
-	return control.ReloadResult{Generation: p.generation, Changes: changes}, nil
+	return control.ReloadResult{Generation: p.generation, Changes: changes, Flows: broken}, nil
 }
 
 // leave ends as the configuration says.
