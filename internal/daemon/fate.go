@@ -53,12 +53,7 @@ func (p *planner) flows(fresh *config.Config, slots []control.SlotMoves) ([]cont
 		old: p.state, before: servicesOf(p.cfg), after: servicesOf(fresh), agreed: p.member != nil, aim: p.aim, aims: make(map[string][]netip.AddrPort),
 	}
 	var err error
-	if p.member == nil {
-		f.next, err = new(desired.Builder).Build(fresh, nil, nil, nil)
-	} else {
-		f.next, err = desired.Agreed(fresh, p.agreed, nil)
-	}
-	if err != nil {
+	if f.next, err = p.imagined(fresh); err != nil {
 		return nil, err
 	}
 	open, err := p.openFlows()
@@ -76,6 +71,14 @@ func (p *planner) flows(fresh *config.Config, slots []control.SlotMoves) ([]cont
 		}
 	}
 	return all, nil
+}
+
+// imagined is the state under another configuration, without the ways to backends. There must be one already.
+func (p *planner) imagined(fresh *config.Config) (*lb.State, error) {
+	if p.member == nil {
+		return new(desired.Builder).Build(fresh, nil, nil, nil)
+	}
+	return desired.Agreed(fresh, p.agreed, nil)
 }
 
 // openFlows lists the connections that this machine has with clients, and the flows that are remembered.

@@ -23,7 +23,11 @@ func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 	}
 	asked := p.within(context.Background(), func() { // its context does not end
 		diff = control.ConfigDiff{Changes: config.Diff(p.cfg, fresh), Alike: p.cfg.Fingerprint() != fresh.Fingerprint()}
-		if refused := p.changeable(fresh); refused != nil {
+		refused := p.changeable(fresh)
+		if refused == nil {
+			refused = p.possible(fresh)
+		}
+		if refused != nil {
 			diff.Refused = refused.Error()
 			return
 		}

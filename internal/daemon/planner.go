@@ -320,6 +320,10 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 		p.loadError = err
 		return control.ReloadResult{}, err
 	}
+	if err := p.possible(fresh); err != nil {
+		p.loadError = err
+		return control.ReloadResult{}, fmt.Errorf("apply the new file (the old one stays in force): %w", err)
+	}
 	broken := p.breaks(fresh, len(changes) > 0)
 	if err := p.use(fresh); err != nil {
 		p.loadError = err
@@ -337,6 +341,19 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 	p.events.add(control.Event{Kind: "config", Node: p.cfg.Node, What: fmt.Sprintf("%d changes of the configuration are in force", len(changes))})
 	p.opts.Log.Info("configuration reloaded", "changes", len(changes), "gen", p.generation)
 	return control.ReloadResult{Generation: p.generation, Changes: changes, Flows: broken}, nil
+}
+
+// possible says what keeps a configuration from being applied in full: it is better not begun, as what
+// backends lose meanwhile is not as it was when it is undone.
+func (p *planner) possible(fresh *config.Config) error {
+	if p.state == nil {
+		return nil // there is nothing to lose
+	}
+	next, err := p.imagined(fresh)
+	if err != nil {
+		return fmt.Errorf("build state: %w", err)
+	}
+	return p.applier.Possible(next)
 }
 
 // leave ends as the configuration says.

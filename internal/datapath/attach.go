@@ -114,9 +114,8 @@ func (h xdpHook) newLink(index int) (link.Link, Mode, error) {
 	flags := map[Mode]link.XDPAttachFlags{ModeNative: link.XDPDriverMode, ModeGeneric: link.XDPGenericMode}
 	var err error
 	for _, mode := range try[h.mode] {
-		if owner, off := foreignProgram(index); owner != "" {
-			return nil, "", fmt.Errorf("another XDP program is attached (%s); it is not replaced: "+
-				"detach it by what loaded it or by %q, or announce the VIP on another interface", owner, off)
+		if err := refuseForeign(index); err != nil {
+			return nil, "", err
 		}
 		var l link.Link
 		l, err = link.AttachXDP(link.XDPOptions{Program: h.program, Interface: index, Flags: flags[mode]})
@@ -126,6 +125,16 @@ func (h xdpHook) newLink(index int) (link.Link, Mode, error) {
 		err = fmt.Errorf("attach XDP in %s mode: %w", mode, err)
 	}
 	return nil, "", err
+}
+
+// refuseForeign returns an error when somebody else's program is on an interface that has no link of ours.
+func refuseForeign(index int) error {
+	owner, off := foreignProgram(index)
+	if owner == "" {
+		return nil
+	}
+	return fmt.Errorf("another XDP program is attached (%s); it is not replaced: "+
+		"detach it by what loaded it or by %q, or announce the VIP on another interface", owner, off)
 }
 
 // foreignProgram names the XDP program on an interface that has no link of ours, and the command

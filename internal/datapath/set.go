@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -257,6 +258,25 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 	}
 	report.Attached, err = d.attach(interfaceNames(want))
 	return report, err
+}
+
+// Possible says what keeps Set from doing all of it, as far as that can be known without doing it.
+func (d *Datapath) Possible(want *lb.State) error {
+	errs := []error{validate(want)}
+	for _, name := range interfaceNames(want) {
+		device, err := findDevice(name)
+		if err != nil {
+			errs = append(errs, err) // which names the interface
+			continue
+		}
+		if !d.Runs(name) {
+			err = refuseForeign(device.Index)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("interface %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (d *Datapath) growTo(need sizes) (*mapSet, error) {

@@ -63,6 +63,19 @@ func (f *Firewall) Set(ctx context.Context, want Want) error {
 	return nil
 }
 
+// Possible says what keeps the kernel from having the table: it is tried by another one, which is gone
+// in the same step.
+func (f *Firewall) Possible(want Want) error {
+	rules := want.rules()
+	if len(rules) == 0 || slices.EqualFunc(f.applied, rules, rule.equal) {
+		return nil
+	}
+	if err := try(part{rules: rules}); err != nil {
+		return fmt.Errorf("masquerade: nftables table inet %s: %w", tableName, explained(err, try))
+	}
+	return nil
+}
+
 // Withdraw removes the table, if there ever was one.
 func (f *Firewall) Withdraw(ctx context.Context) error {
 	if _, err := os.Stat(f.notePath); errors.Is(err, fs.ErrNotExist) {

@@ -245,3 +245,12 @@ func TestAKernelWithoutAPartIsTold(t *testing.T) {
 		t.Errorf("trying left %d messages about tables", len(left))
 	}
 }
+
+func TestWhetherATableIsPossibleIsTriedWithoutOne(t *testing.T) {
+	m := newMachine(t)
+	before := append(m.dump(t, true), m.dump(t, false)...)
+	check(t, m.Do(func() error { return m.Possible(masquerade()) }))
+	if diff := cmp.Diff(before, append(m.dump(t, true), m.dump(t, false)...)); diff != "" {
+		t.Errorf("trying left something (-before +after):\n%s", diff)
+	}
+}

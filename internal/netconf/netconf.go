@@ -49,6 +49,17 @@ func (h *Host) Set(ctx context.Context, want Want) error {
 	return errors.Join(missing, h.apply(ctx, now, needs))
 }
 
+// Possible says what keeps Set from making the machine hold all of it, as far as that can be known
+// without doing it.
+func (h *Host) Possible(want Want) error {
+	now, err := observe()
+	if err != nil {
+		return err
+	}
+	_, missing := now.needs(want)
+	return missing
+}
+
 // Withdraw removes everything that Set added and restores the sysctls it changed.
 func (h *Host) Withdraw(ctx context.Context) error {
 	now, err := observe()

@@ -56,6 +56,15 @@ func (a *Applier) Apply(ctx context.Context, want *lb.State) (datapath.Report, e
 	return report, errors.Join(err, hostErr, a.Firewall.Set(ctx, a.masked))
 }
 
+// Possible says what keeps Apply from doing all of it, as far as that can be known without doing any.
+func (a *Applier) Possible(want *lb.State) error {
+	return errors.Join(
+		a.Datapath.Possible(want),
+		a.Host.Possible(netconf.Want{Masquerade: want.Masquerade}), // the datapath said what VIPs lack
+		a.Firewall.Possible(firewall.Of(want)),
+	)
+}
+
 // running returns the VIPs whose interface the programs run on.
 func (a *Applier) running(vips []lb.VIP) []lb.VIP {
 	return slices.DeleteFunc(slices.Clone(vips), func(v lb.VIP) bool { return !a.Datapath.Runs(v.Interface) })

@@ -16,6 +16,7 @@ import (
 
 	"github.com/google/nftables"
 
+	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/netlab"
 	"github.com/lbctl/lbctl/internal/nettest"
 )
@@ -289,5 +290,26 @@ func TestTheTableComesAndGoesWithTheConfiguration(t *testing.T) {
 	}
 	if notes, err := filepath.Glob(d.path("*/firewall")); len(notes) > 0 || err != nil {
 		t.Errorf("the note is left: %q, %v", notes, err)
+	}
+}
+
+// What cannot be applied in full is not begun: neither is a backend on its way out, nor did anybody hear of it.
+func TestAFileThatCannotBeAppliedIsNotBegun(t *testing.T) {
+	y := newYard(t)
+	d := y.director
+	text, err := os.ReadFile(d.path("lb.yaml"))
+	check(t, err)
+	const removed = "{name: b1, address: '10.0.0.21'}, "
+	changed := strings.Replace(strings.Replace(string(text), "out: eth0", "out: eth7", 1), removed, "", 1)
+	before := d.lbctl(t, "backends")
+	heard := len(parse[[]control.Event](t, d.lbctl(t, "events -o json")))
+	check(t, os.WriteFile(d.path("lb.yaml"), []byte(changed), 0o600))
+	d.lbctl(t, "config diff "+d.path("lb.yaml")).want(t, exitOK, "a reload would refuse it: masquerade: interface eth7: no such interface")
+	d.lbctl(t, "config reload").want(t, exitFailed, "masquerade: interface eth7: no such interface (have: eth0, eth1, lo)", "the old one stays in force")
+	if after := d.lbctl(t, "backends"); after != before {
+		t.Errorf("the backends were:\n%s\nand are:\n%s", before.stdout, after.stdout)
+	}
+	if events := parse[[]control.Event](t, d.lbctl(t, "events -o json")); len(events) != heard {
+		t.Errorf("%d events became %+v", heard, events)
 	}
 }
