@@ -56,6 +56,7 @@ type Attempts struct {
 	state attemptState
 	until time.Time // it fails, and then it is tried again
 	fails int       // that took it out
+	more  int       // since then, of those it was tried with
 	heard time.Time // of an answer; nothing before counts
 	ticks []tick    // since then, the newest is last
 }
@@ -125,14 +126,19 @@ func (a *Attempts) judge(now time.Time) (failed bool) {
 			silent += t.Opened // those that were refused, too
 		}
 	}
-	fails, needed := max(refused, silent), uint64(a.rule.MaxFails)
+	fails, needed := int(max(refused, silent)), a.rule.MaxFails
 	if a.state == attemptsTried {
 		needed = 1
 	}
 	if fails < needed {
 		return false
 	}
-	a.state, a.until, a.fails = attemptsFail, now.Add(a.rule.FailTimeout), int(fails)
+	if a.state == attemptsTried {
+		a.more += fails
+	} else {
+		a.fails, a.more = fails, 0
+	}
+	a.state, a.until = attemptsFail, now.Add(a.rule.FailTimeout)
 	a.forget(now)
 	return true
 }
@@ -151,7 +157,11 @@ func (a *Attempts) Vote() Vote {
 }
 
 func (a *Attempts) why() string {
-	return fmt.Sprintf("passive: %d fails in %s", a.fails, a.rule.FailTimeout)
+	text := fmt.Sprintf("passive: %d fails in %s", a.fails, a.rule.FailTimeout)
+	if a.more > 0 {
+		text += fmt.Sprintf(", and %d more since", a.more)
+	}
+	return text
 }
 
 // Back is how long it is until the backend is tried again; 0 if it does not fail.

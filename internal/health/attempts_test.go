@@ -94,12 +94,21 @@ func TestABackendThatFailsIsTriedAgain(t *testing.T) {
 	r.feed(traffic{lasts: 3 * time.Second})
 	expect("then", tried, 0)
 	r.feed(refuses(1))
-	failing.Reason = "passive: 1 fails in 10s"
+	failing.Reason = "passive: 5 fails in 10s, and 1 more since"
 	expect("after one more", failing, 10*time.Second)
+	r.feed(traffic{lasts: 10 * time.Second})
+	tried.Reason = "passive: 5 fails in 10s, and 1 more since, tried again"
+	expect("then, for the second time", tried, 0)
+	r.feed(refuses(2))
+	failing.Reason = "passive: 5 fails in 10s, and 3 more since"
+	expect("after two more", failing, 10*time.Second)
 	r.feed(traffic{lasts: 10 * time.Second}, traffic{lasts: tick.lasts, Counts: Counts{Opened: 2, Answered: 1}})
 	expect("after an answer", Fine, 0)
 	r.feed(refuses(4))
 	expect("from the beginning", Fine, 0)
+	r.feed(refuses(2))
+	failing.Reason = "passive: 6 fails in 10s"
+	expect("after as many as it takes", failing, 10*time.Second)
 }
 
 func TestAnAnswerBringsABackBeforeItsTime(t *testing.T) {

@@ -193,7 +193,7 @@ func TestABackendWhoseServerIsGoneGetsNoNewFlows(t *testing.T) {
 		for _, n := range l.nodes {
 			status, err := n.status()
 			check(t, err)
-			if got := statesOf(status); !strings.HasPrefix(got[1], "b2 failing: passive: ") || !strings.Contains(got[1], " fails in 3s, back in ") {
+			if got := statesOf(status); !strings.HasPrefix(got[1], "b2 failing: passive: ") || !strings.Contains(got[1], " fails in 3s") || !strings.Contains(got[1], ", back in ") {
 				return false
 			}
 		}
