@@ -143,7 +143,7 @@ ALWAYS_INLINE __u32 ask_bucket(struct xdp_md *ctx, enum question question, const
 		/* what a peer sends to our own MAC is for us as a backend: it is never sent on */
 		if (UNLIKELY(service->forward != FORWARD_LOCAL))
 			return direct ? REASON_DIRECT
-				      : choose(ctx, question, pkt, flow, service, word);
+				      : choose(ctx, question, pkt, flow, vip, service, word);
 	} else {
 		if (question == ASK_UNNAMED && vip->flags & VIP_DROP_UNNAMED)
 			return REASON_UNNAMED_DROPPED;
@@ -168,6 +168,8 @@ ALWAYS_INLINE __u32 handle_vip(struct xdp_md *ctx, struct cursor *cur, struct pa
 		outcome = follow_fragment(pkt, flow, direct, scope);
 		if (outcome == REASON_REPLIED)
 			outcome = leave_return(ctx, flow, vip, 0, direct);
+		else if (reason_of(outcome) == REASON_FORWARDED && is_relieved(vip, 1))
+			outcome = REASON_FRAGMENT_NOT_OWNER;
 	} else if (UNLIKELY(question == ASK_NOBODY))
 		outcome = REASON_ERROR_UNKNOWN;
 	else

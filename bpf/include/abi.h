@@ -80,7 +80,7 @@ enum reason {
 	REASON_UNKNOWN_FLOW, /* no socket of ours has it, and another node's may: no RST from here
 			      */
 	REASON_UDP_AWAY, /* ours, but the bucket's old owner still decides about UDP */
-	REASON_LAPSED, /* a new flow after the lease ended */
+	REASON_LAPSED, /* after the lease ended: a new flow, or one that is forwarded */
 	REASON_NOT_ANNOUNCED, /* ARP or ND for a VIP that nodes do not announce */
 	REASON_NO_BACKEND, /* the flow's slot names none */
 	REASON_NO_WAY, /* the next hop of its backend is not known */

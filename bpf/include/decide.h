@@ -69,6 +69,17 @@ ALWAYS_INLINE enum reason hand_on(struct eth *eth, const struct vip *vip)
 	return REASON_HANDED_ON;
 }
 
+/*
+ * Whether a director is to send nothing on: another one does, and by newer slots than are known
+ * here. What is under way has no other where nodes do not announce the VIP.
+ */
+ALWAYS_INLINE int is_relieved(const struct vip *vip, int is_under_way)
+{
+	if (!is_under_way)
+		return lease_over();
+	return lease_ended() && !(vip->flags & VIP_SILENT);
+}
+
 /* A packet whose bucket does not decide alone. */
 struct moving {
 	struct seek seek;

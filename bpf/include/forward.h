@@ -115,17 +115,16 @@ ALWAYS_INLINE enum reason reason_not_ours(enum question question, __u64 word)
  * a connection that opens while slots move sees the SYN, too, and leaves a glimpse of it.
  */
 ALWAYS_INLINE __u32 choose(struct xdp_md *ctx, enum question question, const struct packet *pkt,
-			   const struct flow *flow, const struct service *service, __u64 word)
+			   const struct flow *flow, const struct vip *vip,
+			   const struct service *service, __u64 word)
 {
 	__u32 slot = slot_of(flow->hash), choice, place, number;
 	int watched = !is_ours(word);
 
 	if (watched && (!service->watches || question != ASK_SERVICE || !opens(ctx, flow->l4)))
 		return reason_not_ours(question, word);
-	/* a lease that ended lets go on what is under way, as sockets do */
-	if (!watched &&
-	    (flow->protocol != PROTO_TCP || question != ASK_SERVICE || opens(ctx, flow->l4)) &&
-	    lease_over()) {
+	if (!watched && is_relieved(vip, flow->protocol == PROTO_TCP && question == ASK_SERVICE &&
+						 !opens(ctx, flow->l4))) {
 		if (tracing)
 			traced.flags |= TRACE_LAPSED;
 		return question == ASK_SERVICE ? REASON_LAPSED : reason_others(question);

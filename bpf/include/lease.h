@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /*
- * The lease: lbd renews it while it may serve. When it ends, no new flow is taken, and only lbd
- * can begin anew. Established flows never pay for it: they do not look at a clock.
+ * The lease: lbd renews it while it may serve. When it ends, no new flow is taken and nothing is
+ * forwarded, and only lbd can begin anew. Established flows never pay for it: they do not look at a
+ * clock.
  */
 #pragma once
 
@@ -14,6 +15,12 @@
 ALWAYS_INLINE __u64 lease_word(void)
 {
 	return *(volatile __u64 *)&directory.lease;
+}
+
+/* As the timer says: for packets that do not look at the clock. */
+ALWAYS_INLINE int lease_ended(void)
+{
+	return lease_word() == LEASE_ENDED;
 }
 
 /* Exact at any moment, also where the timer is late. */

@@ -387,6 +387,9 @@ __attribute__((noinline)) int find_return(void)
 	if (!want->direct && !is_ours(word))
 		return service->scope << 8 |
 		       (want->quoted ? REASON_ERROR_NOT_OWNER : REASON_NOT_OWNER);
+	if (!want->direct && is_relieved(vip, 1))
+		return service->scope << 8 |
+		       (want->quoted ? REASON_ERROR_NOT_OWNER : REASON_LAPSED);
 	if (!tracing && !want->quoted)
 		note_reply(returned, want, is_new);
 	to->addr_hi = flow.src_hi;

@@ -76,6 +76,7 @@ func TestSlotsInTransition(t *testing.T) {
 		{"datagrams are noted before their slot changes", datagramsAreNoted},
 		{"exceptions are read with their names", exceptionsAreRead},
 		{"what opens at another director is glimpsed", watchedOpenings},
+		{"nothing is forwarded after the lease", slotsAfterTheLease},
 	} {
 		for _, f := range families {
 			t.Run(test.name+"/"+f.name, func(t *testing.T) {
@@ -237,6 +238,22 @@ func flowsOfTheDead(l *slotLab) {
 	l.goes("who was seen once, too", l.segment(portSlow, ack), 1)
 	l.goes("what is at the other stays", l.segment(portNew, ack), 1)
 	l.hasNoted("after that", map[uint16]int{portNew: 1})
+}
+
+// Wherever they were: a successor may know of newer slots.
+func slotsAfterTheLease(l *slotLab) {
+	const syn, ack = packettest.SYN, packettest.ACK
+	l.set(1, 0, lb.SlotMoving)
+	for range 2 {
+		l.goes("an old one", l.segment(portOld, ack), 0)
+	}
+	l.goes("a new one", l.segment(portNew, syn), 1)
+	lapsesNow(l.T, l.instance)
+	for _, port := range []uint16{portOld, portNew, portSlow} {
+		l.goes("after the lease", l.segment(port, ack), lb.NoBackend)
+	}
+	lease(l.T, l.instance, datapath.NoLease)
+	l.hasNoted("of what was forwarded", map[uint16]int{portOld: 0})
 }
 
 func datagramsAreNoted(l *slotLab) {

@@ -56,7 +56,7 @@ var reasons = [lbReasonREASON_COUNT]Reason{
 	lbReasonREASON_ND_CONFLICT:        {Name: "nd-conflict", Explanation: "another machine claims a VIP by neighbor discovery"},
 	lbReasonREASON_UNKNOWN_FLOW:       {Name: "unknown-flow", Explanation: "no socket of this node has the connection, but another node's may: no reset is sent"},
 	lbReasonREASON_UDP_AWAY:           {Name: "udp-away", Explanation: "this node owns the bucket, but its old owner still decides about UDP"},
-	lbReasonREASON_LAPSED:             {Name: "lapsed", Explanation: "a new flow, but this node's lease has ended"},
+	lbReasonREASON_LAPSED:             {Name: "lapsed", Explanation: "a new flow, or one to a backend, but this node's lease has ended"},
 	lbReasonREASON_NOT_ANNOUNCED:      {Name: "not-announced", Explanation: "ARP or neighbor discovery for a VIP that others bring packets of"},
 	lbReasonREASON_NO_BACKEND:         {Name: "no-backend", Explanation: "no backend of the service takes flows"},
 	lbReasonREASON_NO_WAY:             {Name: "no-way", Explanation: "the next hop to its backend is not known"},
