@@ -145,8 +145,9 @@ func configReloadCommand(a *app) *cobra.Command {
 		Use:   "reload",
 		Short: "Make lbd read its configuration file again",
 		Long: `Makes lbd read its file again and shows what changed, and of which services open flows broke. A
-file that is invalid is refused with exit code 3, and the configuration in force stays. It stays, too, and
-nothing is begun, when the file names what this machine does not have, such as an interface.`,
+file that is invalid is refused with exit code 3, and the configuration in force stays. It stays,
+too, and nothing is begun, when the file names what this machine does not have, such as an
+interface.`,
 		Example: `  lbctl config check /etc/lb/lb.yaml && lbctl config reload`,
 		Args:    args(noArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -26,6 +26,7 @@ type traceResult struct {
 	Interface string `json:"interface"`
 	Sent      []byte `json:"sent"` // the made-up frame
 	*datapath.Trace
+	Out *leaving `json:"out,omitempty"` // what was sent, if anything, to another machine
 }
 
 func traceCommand(a *app) *cobra.Command {
@@ -34,9 +35,10 @@ func traceCommand(a *app) *cobra.Command {
 		Use:   "trace tcp|udp|icmp SRC[:PORT] VIP[:PORT]",
 		Short: "Run the real program on a made-up packet and show every decision",
 		Long: `Makes up a packet, gives it to a private instance of the XDP program over the live maps, and
-shows what the program decided at each step. Nothing is sent, counted or remembered. Works with
-lbd running or not; needs root. Addresses of IPv6 are in brackets before a port. A source port that
-is not given is made up.`,
+shows what the program decided at each step, and what would leave for another machine: its next
+hop, the header of a tunnel, translated addresses and ports. Nothing is sent, counted or
+remembered. Works with lbd running or not; needs root. Addresses of IPv6 are in brackets before a
+port. A source port that is not given is made up.`,
 		Example: `  lbctl trace tcp 198.51.100.7:40000 192.0.2.80:443
   lbctl trace tcp 198.51.100.7:40000 192.0.2.80:443 --flags ack --to own
   lbctl trace udp [2001:db8::7]:40000 [2001:db8:1::80]:53 --fragment first
@@ -129,7 +131,7 @@ func runTrace(view *datapath.View, f *frame, to, iface string) (*traceResult, er
 	if err != nil {
 		return nil, err
 	}
-	return &traceResult{iface, sent, trace}, nil
+	return &traceResult{iface, sent, trace, outOf(trace, iface)}, nil
 }
 
 // addressFrame returns the destination MAC and the interface of a frame.
@@ -286,9 +288,27 @@ func verdictColour(v datapath.Verdict) string {
 	}
 }
 
+// outOf describes the frame that leaves. One that is redirected leaves by its backend's interface.
+func outOf(t *datapath.Trace, iface string) *leaving {
+	const tx, redirect = 3, 4
+	if t.Action != tx && t.Action != redirect || len(t.Frame) < 14 {
+		return nil
+	}
+	if t.Action == redirect {
+		iface = ""
+		if t.Slot != nil && t.Slot.Backend != nil {
+			iface = t.Slot.Backend.Interface
+		}
+	}
+	return leavingFrame(t.Frame, iface)
+}
+
 // changeText says what the program wrote into the frame.
 func changeText(r *traceResult) string {
 	const macs = 12
+	if r.Out != nil && r.Out.Packets != nil {
+		return r.Out.text(len(r.Frame))
+	}
 	if len(r.Frame) == len(r.Sent) && bytes.Equal(r.Frame[macs/2:], r.Sent[macs/2:]) {
 		return "destination MAC rewritten to " + net.HardwareAddr(r.Frame[:macs/2]).String()
 	}
