@@ -36,6 +36,8 @@ enum limits {
 	SOURCE_TRIES = 16, /* ports that are looked at for a new flow */
 	SOURCES = 262144, /* flows of full NAT that are established */
 	SOURCES_NEW = 65536, /* and those that are not */
+	PROVING_SECONDS = 2, /* what goes on for so long, or after it, is no pair of made-up packets
+			      */
 	QUARANTINE_SECONDS = 60, /* of a port whose flow ended: as long as TIME_WAIT lasts */
 };
 
@@ -480,11 +482,15 @@ enum returned_flags {
 
 /* As what it goes to the client. With its key's protocol, it names the flow. */
 struct returned {
-	__u64 seen_ns; /* CLOCK_MONOTONIC_COARSE, of a reply or of what closes the flow */
+	/* CLOCK_MONOTONIC_COARSE, of a reply or of what closes the flow; of UDP that is not
+	 * established, of any packet */
+	__u64 seen_ns;
 	__u64 src_hi;
 	__u64 src_lo;
 	__u32 region;
-	__u32 expects; /* the acknowledgment of the backend's SYN */
+	/* The acknowledgment of the backend's SYN. Of UDP when the flow began, and of a flow that
+	 * was reset when that was: moment_of. */
+	__u32 expects;
 	__u16 src_port;
 	__u16 dst_port; /* of the VIP */
 	__u8 flags; /* enum returned_flags */

@@ -6,7 +6,8 @@
  * never give out the same.
  *
  * A flow is established when the client has answered what the backend sent: of TCP, by the number
- * that the backend chose. So no flood from made-up sources makes state that stays.
+ * that the backend chose. So no flood from made-up sources makes state that stays. Of UDP nothing
+ * proves that; what goes on for PROVING_SECONDS is established, and makes room if need be.
  */
 #pragma once
 
@@ -51,6 +52,31 @@ ALWAYS_INLINE int is_of(const struct returned *returned, const struct noted_flow
 	       returned->dst_port == flow->dst_port;
 }
 
+/* A moment, for what has 32 bits: in 2^20 ns, about a millisecond. */
+ALWAYS_INLINE __u32 moment_of(__u64 now)
+{
+	return now >> 20;
+}
+
+/* Whether it is PROVING_SECONDS since a moment. */
+ALWAYS_INLINE int is_past(__u32 moment, __u64 now)
+{
+	return moment_of(now) - moment >= moment_of(PROVING_SECONDS * NS_PER_S);
+}
+
+ALWAYS_INLINE struct noted_flow flow_of(const struct return_key *key,
+					const struct returned *returned)
+{
+	return (struct noted_flow){
+		.src_hi = returned->src_hi,
+		.src_lo = returned->src_lo,
+		.region = returned->region,
+		.src_port = returned->src_port,
+		.dst_port = returned->dst_port,
+		.protocol = key->protocol,
+	};
+}
+
 /* The port of an own block that a random number names; 0 when there is no block. */
 ALWAYS_INLINE __u16 port_by(__u32 random)
 {
@@ -68,17 +94,37 @@ ALWAYS_INLINE __u16 port_by(__u32 random)
 ALWAYS_INLINE void forget_returned(const struct return_key *key)
 {
 	struct returned *old = bpf_map_lookup_elem(&returns, key);
-	struct noted_flow flow = {.protocol = key->protocol};
+	struct noted_flow flow;
 
 	if (!old)
 		return;
-	flow.src_hi = old->src_hi;
-	flow.src_lo = old->src_lo;
-	flow.region = old->region;
-	flow.src_port = old->src_port;
-	flow.dst_port = old->dst_port;
+	flow = flow_of(key, old);
 	bpf_map_delete_elem(&sources, &flow);
 	bpf_map_delete_elem(&returns, key);
+}
+
+/*
+ * For how long an established flow has been silent whose port may be another's: 0 if it may not, as
+ * that of a connection that lives.
+ */
+ALWAYS_INLINE __u64 spare_ns(const struct return_key *key, const struct returned *found, __u64 now)
+{
+	__u64 last = found->seen_ns;
+	struct noted_flow flow;
+	struct source *source;
+
+	if (key->protocol == PROTO_TCP) {
+		if (!is_over(found) || last + PROVING_SECONDS * NS_PER_S > now)
+			return 0;
+	} else {
+		flow = flow_of(key, found);
+		source = bpf_map_lookup_elem(&sources, &flow);
+		if (source && source->seen_ns > last)
+			last = source->seen_ns;
+		if (source && source->heard_ns > last)
+			last = source->heard_ns;
+	}
+	return now > last ? now - last : 0;
 }
 
 /* What take_source and its parts work on: Linux 6.1 takes keys from the stack or a map only. */
@@ -91,12 +137,13 @@ ALWAYS_INLINE struct wanted *find_wanted(void)
 
 /*
  * The port that a new flow leaves from, which is noted then: one that nobody has, or else that of
- * the oldest flow seen that nobody answered yet, or else of one that is over. 0: there is none.
+ * the oldest flow seen that is not established, or else of one that is over, or of UDP that is
+ * silent. 0: there is none.
  */
 __attribute__((noinline)) int take_port(__u64 now)
 {
 	struct wanted *want = find_wanted();
-	__u64 oldest = 0, ended = 0, age;
+	__u64 oldest = 0, spare = 0, age;
 	__u16 waiting = 0, over = 0;
 	struct returned *found;
 
@@ -106,7 +153,7 @@ __attribute__((noinline)) int take_port(__u64 now)
 	want->returned.src_hi = want->flow.src_hi;
 	want->returned.src_lo = want->flow.src_lo;
 	want->returned.region = want->flow.region;
-	want->returned.expects = 0;
+	want->returned.expects = moment_of(now);
 	want->returned.src_port = want->flow.src_port;
 	want->returned.dst_port = want->flow.dst_port;
 	want->returned.flags = 0;
@@ -119,16 +166,16 @@ __attribute__((noinline)) int take_port(__u64 now)
 		want->key.source = port;
 		found = bpf_map_lookup_elem(&returns, &want->key);
 		if (found) {
-			age = now - found->seen_ns;
-			if (is_over(found) && age >= ended) {
-				ended = age;
+			age = spare_ns(&want->key, found, now);
+			if (age > spare) {
+				spare = age;
 				over = port;
 			}
 			continue;
 		}
 		found = bpf_map_lookup_elem(&new_returns, &want->key);
 		if (found) {
-			age = now - found->seen_ns;
+			age = now > found->seen_ns ? now - found->seen_ns : 0;
 			if (age >= oldest) {
 				oldest = age;
 				waiting = port;
@@ -182,19 +229,21 @@ ALWAYS_INLINE void note_closing(struct returned *returned, __u8 tcp_flags, __u8 
 {
 	if (tcp_flags & TCP_FIN)
 		returned->flags |= fin;
-	if (tcp_flags & TCP_RST)
+	if (tcp_flags & TCP_RST && !(returned->flags & RETURNED_RESET)) {
 		returned->flags |= RETURNED_RESET;
+		returned->expects = moment_of(now);
+	}
 	if (tcp_flags & (TCP_FIN | TCP_RST))
 		returned->seen_ns = now;
 }
 
 /* Whether what the client sends proves that it heard the backend. */
-ALWAYS_INLINE int proves(const struct wanted *want, const struct returned *returned)
+ALWAYS_INLINE int proves(const struct wanted *want, const struct returned *returned, __u64 now)
 {
 	if (!(returned->flags & RETURNED_ANSWERED))
 		return 0;
 	if (want->flow.protocol != PROTO_TCP)
-		return 1;
+		return is_past(returned->expects, now);
 	return want->tcp_flags & TCP_ACK && want->number == returned->expects;
 }
 
@@ -242,7 +291,9 @@ ALWAYS_INLINE int go_on(struct wanted *want, struct source *source, int is_new, 
 	source->seen_ns = now;
 	if (!is_new && !want->opens)
 		note_closing(returned, want->tcp_flags, RETURNED_CLIENT_FIN, now);
-	if (is_new && !want->opens && proves(want, returned)) {
+	if (is_new && want->flow.protocol != PROTO_TCP)
+		returned->seen_ns = now;
+	if (is_new && !want->opens && proves(want, returned, now)) {
 		want->source = *source;
 		want->returned = *returned;
 		promote(want);
@@ -327,8 +378,12 @@ ALWAYS_INLINE void note_reply(struct returned *returned, const struct wanted *wa
 
 	if (!is_new) {
 		returned->seen_ns = now;
+		/* somebody else said that it was, in the client's name */
+		if (returned->flags & RETURNED_RESET && is_past(returned->expects, now))
+			returned->flags &= ~RETURNED_RESET;
 		note_closing(returned, want->tcp_flags, RETURNED_BACKEND_FIN, now);
 	} else if (want->key.protocol != PROTO_TCP) {
+		returned->seen_ns = now;
 		returned->flags |= RETURNED_ANSWERED;
 	} else if ((want->tcp_flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
 		returned->expects = want->number + 1;

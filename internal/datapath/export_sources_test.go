@@ -1,12 +1,21 @@
 package datapath
 
-import "time"
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lbctl/lbctl/internal/lb"
+)
 
 // OwnBlocks are the blocks of source ports that a director gives out.
 var OwnBlocks = ownBlocks
 
-// AgeSources makes what is known of established flows of full NAT older.
+// AgeSources makes what is known of flows of full NAT older.
 func (i *Instance) AgeSources(by time.Duration) error {
+	if err := i.ageNewSources(by); err != nil {
+		return err
+	}
 	entries, err := i.set.sources()
 	if err != nil {
 		return err
@@ -14,12 +23,60 @@ func (i *Instance) AgeSources(by time.Duration) error {
 	for _, e := range entries {
 		flow := e.flow()
 		e.returned.SeenNs -= uint64(by)
+		e.returned.Expects -= uint32(by >> 20)
 		e.source.SeenNs -= uint64(by)
 		e.source.HeardNs -= uint64(by)
 		if err := i.set.maps["returns"].Put(&e.key, &e.returned); err != nil {
 			return err
 		}
 		if err := i.set.maps["sources"].Put(&flow, &e.source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ageNewSources does so with those that are not established.
+func (i *Instance) ageNewSources(by time.Duration) error {
+	m := i.set.maps["new_returns"]
+	aged := make(map[lbReturnKey]lbReturned)
+	var key lbReturnKey
+	var value lbReturned
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		value.SeenNs -= uint64(by)
+		value.Expects -= uint32(by >> 20) // of UDP: when it began
+		aged[key] = value
+	}
+	for key, value := range aged {
+		if err := m.Put(&key, &value); err != nil {
+			return err
+		}
+	}
+	return it.Err()
+}
+
+// PutSources establishes flows of datagrams like the one that leaves from a port: of other clients, from
+// other ports, and silent for a time.
+func (i *Instance) PutSources(like uint16, sources []uint16, silent time.Duration) error {
+	entries, err := i.set.sources()
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(entries, func(e sourceEntry) bool { return e.key.Source == like && e.key.Protocol == uint8(lb.ProtocolUDP) })
+	if at < 0 {
+		return fmt.Errorf("no flow leaves from %d", like)
+	}
+	for _, source := range sources {
+		e, now := entries[at], uint64(Monotonic()-silent)
+		e.key.Source, e.source.Port = source, source
+		e.returned.SrcLo ^= uint64(source)
+		e.returned.SeenNs, e.source.SeenNs = now, now
+		flow := e.flow()
+		if err := i.set.maps["sources"].Put(&flow, &e.source); err != nil {
+			return err
+		}
+		if err := i.set.maps["returns"].Put(&e.key, &e.returned); err != nil {
 			return err
 		}
 	}

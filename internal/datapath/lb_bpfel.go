@@ -310,6 +310,7 @@ const (
 	lbLimitsSOURCE_TRIES       lbLimits = 16
 	lbLimitsSOURCES            lbLimits = 262144
 	lbLimitsSOURCES_NEW        lbLimits = 65536
+	lbLimitsPROVING_SECONDS    lbLimits = 2
 	lbLimitsQUARANTINE_SECONDS lbLimits = 60
 )
 

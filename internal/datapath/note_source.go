@@ -132,8 +132,12 @@ func (t *taker) source(note *Note) error {
 		if time.Duration(before.returned.SeenNs) >= t.now-n.silent-time.Second { // silence is told to a second
 			e.returned.Flags |= before.returned.Flags
 		}
-	case !before.isOver():
+	case !before.isOver() && (n.protocol == lb.ProtocolTCP || t.now-before.seen() < seenLately):
 		return nil // the port is another flow's
+	default:
+		if err := t.forgetSource(&before); err != nil {
+			return err
+		}
 	}
 	if t.now-e.seen() < seenLately {
 		return nil
@@ -142,6 +146,18 @@ func (t *taker) source(note *Note) error {
 	e.source.Tag = placeTag(&t.set.backends.items[region*uint32(lbLimitsBACKENDS)+uint32(place)])
 	e.source.HeardNs = max(e.source.HeardNs, uint64(max(1, t.now-n.silent)))
 	return t.put(&e, &flow)
+}
+
+// forgetSource takes out where a flow is whose port another one has now.
+func (t *taker) forgetSource(e *sourceEntry) error {
+	flow, known := e.flow(), lbSource{}
+	if err := t.set.maps["sources"].Lookup(&flow, &known); err != nil || known.Port != e.key.Source {
+		return nil // it is at another port, or nowhere
+	}
+	if err := t.set.maps["sources"].Delete(&flow); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("forget a flow of full NAT: %w", err)
+	}
+	return nil
 }
 
 // put stores both entries of a flow, or none.

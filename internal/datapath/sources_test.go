@@ -214,6 +214,11 @@ func TestAFlowOfFullNATIsEstablishedByWhoHeardTheBackend(t *testing.T) {
 			t.Errorf("UDP is established by the answer alone: %+v", known)
 		}
 		dns.opens()
+		if known := d.known(t); len(known) != 1 {
+			t.Errorf("UDP is established by two datagrams at once: %+v", known)
+		}
+		d.age(t, 3*time.Second)
+		dns.opens()
 		if known := d.known(t); len(known) != 2 {
 			t.Errorf("UDP is not established: %+v", known)
 		}
@@ -467,6 +472,122 @@ func TestAFloodTakesNoPortOfAnEstablishedFlow(t *testing.T) {
 	c.acknowledges(501)
 	late := d.converse(t, v4, "web", 40001)
 	late.establishes()
+}
+
+// exchanges opens a flow of datagrams from a source that may be made up, which is answered and goes on after
+// a time; the port that it leaves from, 0 if it is dropped.
+func (c *conversation) exchanges(t *testing.T, after time.Duration) uint16 {
+	t.Helper()
+	run := func(frame []byte) (out datapath.Outcome) {
+		err := c.d.host.Do(func() (err error) {
+			out, err = c.d.instance.Run(frame, c.d.links[0].Index)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	frame := c.says(packettest.UDP{Src: c.client.Port(), Dst: c.port})
+	out := run(frame)
+	at, err := packettest.Transport(out.Frame)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out.Action == actionDrop {
+		return 0
+	}
+	c.source = binary.BigEndian.Uint16(out.Frame[at:])
+	run(c.answers(packettest.UDP{Src: webPort, Dst: c.source}))
+	if after > 0 {
+		c.d.age(t, after)
+	}
+	run(frame)
+	return c.source
+}
+
+// Two datagrams of a made-up source prove nothing; and if more are sent, seconds later, the flow of those
+// that is silent for longest makes room. What is said all the while keeps its port.
+func TestPairsOfDatagramsTakeNoPortOfAnEstablishedFlow(t *testing.T) {
+	d := fullWorld(t)
+	tcp := d.converse(t, v4, "web", 40000)
+	tcp.establishes()
+	dns := d.converse(t, v4, "dns", 700)
+	port := dns.exchanges(t, 3*time.Second)
+	if known := d.known(t); len(known) != 2 {
+		t.Fatalf("%d flows are established, want 2", len(known))
+	}
+	for from := range uint16(packettest.Scaled(t, 40_000)) {
+		if d.converse(t, v4, "dns", 20_000+from).exchanges(t, 0) == 0 {
+			t.Fatalf("pair %d: there is no port for a new flow", from)
+		}
+	}
+	if known := d.known(t); len(known) != 2 {
+		t.Errorf("%d flows are established, want 2", len(known))
+	}
+	if got := dns.exchanges(t, 0); got != port {
+		t.Errorf("a flow that goes on leaves from %d, not from %d", got, port)
+	}
+	tcp.acknowledges(600)
+}
+
+// All ports are those of flows of datagrams that were established, and one of them goes on.
+func TestWithoutAFreePortTheFlowOfDatagramsThatIsSilentForLongestEnds(t *testing.T) {
+	d := fullWorld(t)
+	lasting := d.converse(t, v4, "dns", 700)
+	port := lasting.exchanges(t, 3*time.Second)
+	var others []uint16
+	for _, block := range datapath.OwnBlocks(d.state) {
+		for n := range uint16(64) {
+			if source := lb.SourcePorts.First + block*64 + n; source != port {
+				others = append(others, source)
+			}
+		}
+	}
+	if err := d.instance.PutSources(port, others, time.Second); err != nil {
+		t.Fatal(err)
+	}
+	fresh := 0
+	for from := range uint16(500) {
+		if lasting.exchanges(t, 0) != port {
+			t.Fatalf("after %d new flows one that goes on has lost its port", from)
+		}
+		if d.converse(t, v4, "dns", 20_000+from).exchanges(t, 0) != 0 {
+			fresh++
+		}
+	}
+	if fresh != 500 {
+		t.Errorf("%d of 500 new flows got a port", fresh)
+	}
+}
+
+// Who resets a connection says no more: if its backend does, the reset was made up.
+func TestAConnectionOfFullNATThatGoesOnWasNotReset(t *testing.T) {
+	eachFamily(t, func(t *testing.T, d *director, f family) {
+		c := d.converse(t, f, "web", 40000)
+		c.establishes()
+		reset := c.segment(packettest.RST, 77, 0)
+		c.leaves("forwarded", reset, d.out(c.sourced, reset))
+		late := c.reply(packettest.ACK, 600, 101) // was under way
+		c.leaves("replied", late, d.back(c.sourced, late))
+		if known := d.known(t); len(known) != 1 || !known[0].Over {
+			t.Errorf("what was under way brings back what was reset: %+v", known)
+		}
+		d.age(t, 3*time.Second)
+		c.acknowledges(600)
+		if known := d.known(t); len(known) != 1 || !known[0].Over {
+			t.Errorf("the client alone, whoever sends in its name: %+v", known)
+		}
+		c.leaves("replied", late, d.back(c.sourced, late))
+		if known := d.known(t); len(known) != 1 || known[0].Over {
+			t.Errorf("it lives, and is said to be over: %+v", known)
+		}
+		again := c.reply(packettest.RST, 601, 101)
+		c.leaves("replied", again, d.back(c.sourced, again))
+		if known := d.known(t); len(known) != 1 || !known[0].Over {
+			t.Errorf("reset by the backend: %+v", known)
+		}
+	})
 }
 
 // Each block of ports is one director's, and a director that is added takes from all alike.
