@@ -37,13 +37,15 @@ type checkResult struct {
 }
 
 func configCheckCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var node string
+	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Check a configuration file, without lbd",
 		Long: `Reads a file as lbd would and reports everything that is wrong with it, each error with its
-place. Neither lbd nor root is needed. A dash reads the standard input. Exit code 3 when the file is
-invalid.`,
+place. Neither lbd nor root is needed. A dash reads the standard input. A file that is the same on
+all nodes does not say which one it is for: --node does. Exit code 3 when the file is invalid.`,
 		Example: `  lbctl config check /etc/lb/lb.yaml
+  lbctl config check deploy/examples/dr.yaml --node director1
   lbctl config check -o json - < lb.yaml | jq '.errors[].message'`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -51,7 +53,10 @@ invalid.`,
 			if err != nil {
 				return err
 			}
-			_, err = config.Parse(args[0], text)
+			_, err = parseShared(args[0], text, node)
+			if errors.As(err, new(usageError)) {
+				return err
+			}
 			result := checkResult{args[0], err == nil, append(config.Errors{}, invalid(err)...)}
 			return errors.Join(err, a.print(result, func(s *screen) {
 				if result.Valid { // else the errors are on stderr
@@ -60,6 +65,8 @@ invalid.`,
 			}))
 		},
 	}
+	nodeFlag(cmd, &node)
+	return cmd
 }
 
 func (a *app) readFile(name string) ([]byte, error) {

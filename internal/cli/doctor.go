@@ -17,8 +17,8 @@ import (
 
 // doctorFlags describe a backend on which no lbd runs.
 type doctorFlags struct {
-	file, ifname, method string
-	vips, directors      []string
+	file, node, ifname, method string
+	vips, directors            []string
 }
 
 func doctorCommand(a *app) *cobra.Command {
@@ -34,7 +34,8 @@ nat, redirects that lead its backends elsewhere, masquerading without an address
 asking on the link, who else answers for a VIP.
 
 What the machine is to be is known from its lbd, from a file, or for a backend without lbd from
---vips and the flags beside it. Needs root. Exit code 4 when something is wrong.`,
+--vips and the flags beside it: with --file, lbd need not answer. Needs root. Exit code 4 when
+something is wrong.`,
 		Example: `  lbctl doctor
   lbctl doctor --vips 192.0.2.80,2001:db8::80 --interface ens3 --directors 192.0.2.11
   lbctl doctor -o json | jq '.[] | select(.ok == false)'`,
@@ -43,6 +44,7 @@ What the machine is to be is known from its lbd, from a file, or for a backend w
 	}
 	f := cmd.Flags()
 	f.StringVar(&flags.file, "file", "", "the configuration `FILE`, instead of lbd's")
+	nodeFlag(cmd, &flags.node)
 	f.StringSliceVar(&flags.vips, "vips", nil, "this machine is a backend of these `ADDRESSES`")
 	f.StringVar(&flags.ifname, "interface", "eth0", "with --vips: `NAME` of the interface for directors")
 	f.StringVar(&flags.method, "method", "dr", "with --vips: how packets come: dr, nat or tunnel")
@@ -75,7 +77,7 @@ func (a *app) examine(ctx context.Context, flags doctorFlags) ([]doctor.Finding,
 		}
 		return a.examineBackend(backend)
 	}
-	cfg, err := a.configuration(ctx, flags.file)
+	cfg, err := a.configuration(ctx, flags.file, flags.node)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"net"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -52,5 +54,33 @@ func TestTheDoctorIsToldWhatMakesSense(t *testing.T) {
 	}
 	if got := lbctl(t, nil, "doctor", "--file", validFile); got.Code != exitFailed || !strings.Contains(got.Stderr, "no service forwards") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// An lbd that is gone, or does not answer, is when a doctor is wanted most.
+func TestTheDoctorDoesWithoutAnLbdThatDoesNotAnswer(t *testing.T) {
+	dir := t.TempDir()
+	listener, err := net.Listen("unix", filepath.Join(dir, "mute"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	const hint = "; without it, say what it is to do: --file /etc/lb/lb.yaml\n"
+	for _, socket := range []string{"mute", "none"} {
+		for _, line := range [][]string{{"doctor"}, {"backend", "recipe"}} {
+			got := lbctl(t, nil, append(line, "--socket", filepath.Join(dir, socket))...)
+			if got.Code != exitUnreachable || !strings.HasPrefix(got.Stderr, "lbctl: lbd is not reachable: ") || !strings.HasSuffix(got.Stderr, hint) {
+				t.Errorf("%q: %+v, want it to end with %q", line, got, hint)
+			}
+		}
 	}
 }

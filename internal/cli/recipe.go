@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
@@ -35,7 +36,7 @@ type serviceRecipe struct {
 }
 
 func recipeCommand(a *app) *cobra.Command {
-	var file, ifname string
+	var file, ifname, node string
 	cmd := &cobra.Command{
 		Use:   "recipe [SERVICE]",
 		Short: "Print the commands that make a machine without lbd a backend",
@@ -48,7 +49,7 @@ Asks the lbd of this machine, a director, unless a file is given.`,
   lbctl backend recipe --file /etc/lb/lb.yaml --interface ens3`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			cfg, err := a.configuration(cmd.Context(), file)
+			cfg, err := a.configuration(cmd.Context(), file, node)
 			if err != nil {
 				return err
 			}
@@ -60,28 +61,43 @@ Asks the lbd of this machine, a director, unless a file is given.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "file", "", "the configuration `FILE`, instead of lbd's")
+	nodeFlag(cmd, &node)
 	cmd.Flags().StringVar(&ifname, "interface", "eth0", "`NAME` of the backend's interface that the directors reach")
 	return cmd
 }
 
 // configuration is that of a file, or the one that lbd has in force. The seed of the latter is not known.
-func (a *app) configuration(ctx context.Context, file string) (*config.Config, error) {
+func (a *app) configuration(ctx context.Context, file, node string) (*config.Config, error) {
+	if file == "" && node != "" {
+		return nil, usageError{errors.New("--node is for --file")}
+	}
 	if file != "" {
 		text, err := a.readFile(file)
 		if err != nil {
 			return nil, err
 		}
-		return config.Parse(file, text)
+		return parseShared(file, text, node)
 	}
-	client, err := control.Dial(a.socket)
-	if err != nil {
-		return nil, err
+	text, err := a.shownConfig(ctx)
+	if errors.Is(err, control.ErrUnreachable) {
+		return nil, fmt.Errorf("%w; without it, say what it is to do: --file /etc/lb/lb.yaml", err)
 	}
-	text, err := client.Config(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	return new(config.Config).ParseShown("lbd's configuration", text)
+}
+
+// shownConfig is what lbd has in force, as everybody may see it. One that hangs is not waited for as long as
+// for an answer that takes work.
+func (a *app) shownConfig(ctx context.Context) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	client, err := control.Dial(a.socket)
+	if err != nil {
+		return nil, err
+	}
+	return client.Config(ctx, false)
 }
 
 func recipesOf(cfg *config.Config, service, ifname string) ([]serviceRecipe, error) {
