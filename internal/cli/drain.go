@@ -32,7 +32,8 @@ func drainCommand(a *app) *cobra.Command {
 and none is broken. The node stays drained, across restarts, until "lbctl nodes undrain".
 
 On a terminal the command shows how many connections are left and ends when there are none. Ctrl-C
-stops showing; the node goes on draining. Elsewhere it returns at once unless --wait is given.
+stops showing; the node goes on draining. Elsewhere it returns at once unless --wait is given, and
+then prints a line when something changed.
 
 The last node that takes new flows is drained only with --force (exit code 7 without).`,
 		Example: `  lbctl nodes drain n2 --wait --timeout 10m
@@ -244,8 +245,18 @@ func nodeLeft(status *control.Status, node string) remainder {
 	return remainder{text: "0 connections left"}
 }
 
-// A progress is a bar on a terminal, and lines elsewhere.
-type progress struct{ most int }
+// A progress is a bar on a terminal, and lines elsewhere: one when something changed, but no more often than
+// a log can bear, and one now and then to show that it is still waited for.
+type progress struct {
+	most   int
+	last   string // line
+	lastAt time.Time
+}
+
+const (
+	lineEvery = 5 * time.Second // at most
+	signEvery = time.Minute     // at least
+)
 
 func (p *progress) show(a *app, name string, left remainder) {
 	const width = 40
@@ -262,7 +273,11 @@ func (p *progress) show(a *app, name string, left remainder) {
 		}
 		return
 	}
-	fmt.Fprintln(a.Stderr, text)
+	since := a.Now().Sub(p.lastAt)
+	if left.done || since >= signEvery || since >= lineEvery && text != p.last {
+		fmt.Fprintln(a.Stderr, text)
+		p.last, p.lastAt = text, a.Now()
+	}
 }
 
 func hashes(n int) string {
