@@ -149,8 +149,8 @@ backends undrain".
 
 On a terminal the command shows what is left and ends when the backend can be switched off; a slot's
 older flows are known one by one only after the service's flow-idle. Ctrl-C stops showing; the
-backend goes on draining. Elsewhere it returns at once unless --wait is given, and then prints a line
-when something changed.
+backend goes on draining. Elsewhere it returns at once unless --wait is given, and then prints a
+line when something changed.
 
 The last backend that takes new flows is drained only with --force (exit code 7 without).`,
 		Example: `  lbctl backends drain web/b2 --wait --timeout 30m`,
