@@ -19,6 +19,10 @@
 #define GLIMPSE_SECONDS ((1ULL << GLIMPSE_PLACE_SHIFT) - 1)
 #define NS_PER_S 1000000000ULL
 
+/* A noted connection that was silent for no longer lives; others' are told of again in that time.
+ */
+#define LIVE_SECONDS 20
+
 ALWAYS_INLINE __u64 glimpse_of(__u64 tag, __u64 syn, __u64 place, __u64 now)
 {
 	return tag | syn | place << GLIMPSE_PLACE_SHIFT | (now / NS_PER_S & GLIMPSE_SECONDS);
@@ -111,6 +115,12 @@ ALWAYS_INLINE void forget_flow(const struct noted_flow *flow, __u32 slot)
 		tell_noted(flow, &gone);
 }
 
+/* When a packet of a noted flow last came by, here or at another director. */
+ALWAYS_INLINE __u64 last_ns(const struct noted *noted)
+{
+	return noted->seen_ns > noted->heard_ns ? noted->seen_ns : noted->heard_ns;
+}
+
 /*
  * The place of a packet's backend, where its slot is in transition. A function of its own, which
  * the verifier checks once.
@@ -138,6 +148,11 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	seen = *(volatile __u64 *)glimpse;
 
 	if (asked->opens) {
+		noted = bpf_map_lookup_elem(&exceptions, &key);
+		/* late or made up; a port is not used again so soon, and if it is, this one does */
+		if (noted && is_usable(key.region, noted->place) &&
+		    now - last_ns(noted) <= LIVE_SECONDS * NS_PER_S)
+			return noted->place;
 		if (tracing)
 			return place;
 		if (asked->watched)

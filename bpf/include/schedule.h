@@ -55,12 +55,6 @@ ALWAYS_INLINE void add_load(__u32 pool, __u32 place, int open, int opening)
 		__sync_fetch_and_add(&load->opening, opening);
 }
 
-/* When a packet of a noted flow last came by, here or at another director. */
-ALWAYS_INLINE __u64 last_ns(const struct noted *noted)
-{
-	return noted->seen_ns > noted->heard_ns ? noted->seen_ns : noted->heard_ns;
-}
-
 ALWAYS_INLINE __u64 positive(__u64 count)
 {
 	return (__s64)count < 0 ? 0 : count;

@@ -27,6 +27,9 @@ type record struct {
 	syn     bool          // all that was seen; only a moving slot looks for such
 }
 
+// live is for how long after its last packet no SYN moves a connection.
+const live = 20 * time.Second
+
 func (r record) valid(now time.Duration) bool { return now-r.at <= r.keep }
 
 // apply makes an Output the one in force.
@@ -66,6 +69,9 @@ func (k *kernel) packet(now time.Duration, flow, slot int, udp, syn bool) int16 
 		return current
 	}
 	if syn {
+		if r, ok := k.records[flow]; ok && now-r.at <= live {
+			return r.backend
+		}
 		delete(k.records, flow)
 		delete(k.glimpses, flow)
 		if current != lb.NoBackend && mark&lb.SlotMoving != 0 {

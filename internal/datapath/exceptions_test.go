@@ -77,6 +77,7 @@ func TestSlotsInTransition(t *testing.T) {
 		{"exceptions are read with their names", exceptionsAreRead},
 		{"what opens at another director is glimpsed", watchedOpenings},
 		{"nothing is forwarded after the lease", slotsAfterTheLease},
+		{"a SYN moves no connection that lives", oldSYNs},
 	} {
 		for _, f := range families {
 			t.Run(test.name+"/"+f.name, func(t *testing.T) {
@@ -197,10 +198,37 @@ func connectionsStay(l *slotLab) {
 	l.goes("an error about the old one goes to its backend", l.errorAbout(portOld), 0)
 	l.hasNoted("in the end", map[uint16]int{portOld: 0, portNew: 1, portSlow: 0, portHalf: 1, portLate: 2})
 
+	l.age(reusedAfter)
 	l.goes("its ports are used again", l.segment(portOld, syn), 2)
 	l.goes("and what comes then is of the new connection", l.segment(portOld, ack), 2)
 	l.set(2, lb.NoBackend, 0)
 	l.goes("at rest again, nothing counts but the slot", l.segment(portNew, ack), 2)
+}
+
+// reusedAfter is long after the last packet of a connection whose ports are used again.
+const reusedAfter = 30 * time.Second
+
+// It is late, or made up. The backend says which.
+func oldSYNs(l *slotLab) {
+	const syn, ack = packettest.SYN, packettest.ACK
+	l.set(1, 0, lb.SlotMoving)
+	for _, port := range []uint16{portOld, portOld, portSlow, portSlow, portIdle, portIdle} {
+		l.goes("an old connection", l.segment(port, ack), 0)
+	}
+	l.goes("a SYN with its ports", l.segment(portOld, syn), 0)
+	l.goes("it stays", l.segment(portOld, ack), 0)
+	l.setTheirs(lb.AnnounceMulticast)
+	l.goes("a SYN with its ports, at another director", l.segment(portSlow, syn), lb.NoBackend)
+	l.set(1, lb.NoBackend, lb.SlotExceptions)
+	l.goes("it stays, too", l.segment(portSlow, ack), 0)
+	l.goes("a SYN with its ports, when the slot has moved", l.segment(portOld, syn), 0)
+	l.hasNoted("with all that", map[uint16]int{portOld: 0, portSlow: 0, portIdle: 0})
+	l.age(reusedAfter)
+	l.goes("who was silent for a while opens again", l.segment(portIdle, syn), 1)
+	l.goes("and is there", l.segment(portIdle, ack), 1)
+	l.goes("who was not", l.segment(portOld, ack), 0)
+	l.set(1, lb.NoBackend, lb.SlotExceptions, 0)
+	l.goes("nobody stays with the dead", l.segment(portOld, syn), 1)
 }
 
 func silentFlows(l *slotLab) {
@@ -331,6 +359,7 @@ func watchedOpenings(l *slotLab) {
 	l.setTheirs(lb.AnnounceMulticast)
 	l.goes("one opens at another director", l.segment(portNew, syn), lb.NoBackend)
 	l.goes("an old one goes on there", l.segment(portOld, ack), lb.NoBackend)
+	l.age(reusedAfter)
 	l.goes("a port is used again", l.segment(portLate, syn), lb.NoBackend)
 	l.set(1, 0, lb.SlotMoving)
 	l.goes("the director dies: the new one goes on", l.segment(portNew, ack), 1)
