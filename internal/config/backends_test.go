@@ -228,7 +228,7 @@ services:
 			t.Errorf("%q in place of %q (-want +got):\n%s", c.after, c.before, diff)
 		}
 	}
-	without := strings.NewReplacer("    max-fails: 3\n", "    fail-timeout: 30s\n", ", max-fails: 5", "").Replace(file)
+	without := strings.NewReplacer("    max-fails: 3\n", "    max-fails: 0\n    fail-timeout: 30s\n", ", max-fails: 5", "").Replace(file)
 	if diff := cmp.Diff(make([]Fails, 4), fails(without)); diff != "" {
 		t.Errorf("nothing may fail (-want +got):\n%s", diff)
 	}

@@ -84,6 +84,8 @@ func (r *reader) prefix(v value) netip.Prefix {
 		r.fail(v, "", "%q is an IPv4 network in IPv6 form", s)
 	case p != p.Masked():
 		r.fail(v, "write "+p.Masked().String(), "%q has bits of one machine", s)
+	case p.Bits() == 0:
+		r.fail(v, "name the networks of the backends", "%s is everybody: also this machine, and clients whose packets pass it", p)
 	default:
 		return p
 	}

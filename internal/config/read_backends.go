@@ -57,6 +57,10 @@ func (r *reader) forwarding(c *Config, s *Service, f map[string]value, item valu
 	s.MinBackends = r.integer(f["min-backends"], 0, lb.MaxBackends, 0)
 	s.Fails = r.fails(c, s, f, Fails{Timeout: defaultFailTimeout})
 	r.backends(c, s, f, item)
+	r.enough(s, f["min-backends"])
+	if f["fail-timeout"].given() && !f["max-fails"].given() && !s.Watches() {
+		r.fail(f["fail-timeout"], "add max-fails", "without max-fails, nothing takes a backend out")
+	}
 	if !s.Watches() {
 		s.forgetFails()
 	}
@@ -118,11 +122,22 @@ func (r *reader) backends(c *Config, s *Service, f map[string]value, item value)
 		if b, ok := r.server(c, s, item, own, seen); ok {
 			b.SlowStart = r.duration(own["slow-start"], 0, maxSlowStart, slow)
 			b.Fails = r.fails(c, s, own, s.Fails)
+			if own["fail-timeout"].given() && !own["max-fails"].given() && !f["max-fails"].given() && !r.wrong(own["fail-timeout"]) {
+				r.fail(own["fail-timeout"], "add max-fails", "without max-fails, nothing takes the backend out")
+			}
 			b.MaxConn = r.integer(own["maxconn"], 0, lb.MaxConn, 0)
 			s.Backends = append(s.Backends, b)
 		}
 	}
 	r.sorry(c, s, f["sorry"], seen)
+}
+
+// enough refuses to want more backends than there are: checks would never count. One that is down for a
+// while is there.
+func (r *reader) enough(s *Service, v value) {
+	if n := len(s.Backends); n > 0 && s.MinBackends > n {
+		r.fail(v, fmt.Sprintf("give %d at most", n), "the service has %d backends, so checks would never count", n)
+	}
 }
 
 // fails reads when connections that fail take a backend out. It refuses the keys where nodes would not

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -15,9 +16,14 @@ func (r *reader) services(c *Config, v value) {
 	for i, item := range items {
 		f, ok := r.fields(item, "name", "vips", "protocol", "ports", "hash", "source-net", "forward",
 			"encap", "source-nat", "scheduler", "affinity", "overflow", "mss", "flow-idle", "backends",
-			"agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry", "min-nodes", "udp-idle", "checks")
+			"agree", "min-backends", "max-fails", "fail-timeout", "slow-start", "sorry", "min-nodes", "udp-idle", "checks", "maxconn", "weight")
 		if !ok {
 			continue
+		}
+		for _, key := range []string{"maxconn", "weight"} {
+			if f[key].given() {
+				r.fail(f[key], fmt.Sprintf("backends: [{address: 192.0.2.21, %s: 100}]", key), "each backend has its own")
+			}
 		}
 		s := Service{
 			Name:     r.name(at(f["name"], item), "-", 40),
