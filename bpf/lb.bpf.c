@@ -170,6 +170,9 @@ ALWAYS_INLINE __u32 handle_vip(struct xdp_md *ctx, struct cursor *cur, struct pa
 			outcome = leave_return(ctx, flow, vip, 0, direct);
 		else if (reason_of(outcome) == REASON_FORWARDED && is_relieved(vip, 1))
 			outcome = REASON_FRAGMENT_NOT_OWNER;
+		else if (reason_of(outcome) == REASON_FORWARDED && target_in(outcome) & WANTED)
+			/* another processor looks for the first one's port */
+			outcome = REASON_FRAGMENT_UNKNOWN;
 	} else if (UNLIKELY(question == ASK_NOBODY))
 		outcome = REASON_ERROR_UNKNOWN;
 	else

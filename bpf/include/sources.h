@@ -366,8 +366,11 @@ __attribute__((noinline)) int follow_source(int place)
 	first = bpf_map_lookup_elem(&fragments, &want->fragment);
 	if (!first)
 		return 0;
-	first->outcome = place < 0 ? FRAGMENT_DROPPED : FRAGMENT_FORWARDED;
-	first->target = (want->flow.region * BACKENDS + (place & (BACKENDS - 1))) | SOURCED;
+	/* one store, as another processor may look */
+	if (place < 0)
+		first->outcome = FRAGMENT_DROPPED;
+	else
+		first->target = (want->flow.region * BACKENDS + (place & (BACKENDS - 1))) | SOURCED;
 	return 0;
 }
 

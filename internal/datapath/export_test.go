@@ -62,20 +62,35 @@ func (i *Instance) SpoilLease(until time.Duration) {
 	atomic.StoreUint64(&i.set.published().Lease, uint64(until))
 }
 
+// UndecideFragments makes first fragments that were sent from a VIP ones whose place and port are still looked for,
+// as a program on another processor finds them.
+func (i *Instance) UndecideFragments() error {
+	const wanted, sourced = 1 << 22, 1 << 23
+	return i.changeFragments(func(value *lbFragment) {
+		if value.Target&sourced != 0 {
+			value.Target = value.Target&^(uint32(lbLimitsBACKENDS)-1) | wanted
+		}
+	})
+}
+
 // AgeFragments makes all first fragments that the program remembers older.
 func (i *Instance) AgeFragments(by time.Duration) error {
+	return i.changeFragments(func(value *lbFragment) { value.SeenNs -= uint64(by) })
+}
+
+func (i *Instance) changeFragments(change func(*lbFragment)) error {
 	m := i.set.maps["fragments"]
-	aged := make(map[lbFragmentKey]lbFragment)
+	changed := make(map[lbFragmentKey]lbFragment)
 	var key lbFragmentKey
 	var value lbFragment
 	it := m.Iterate()
 	for it.Next(&key, &value) {
-		value.SeenNs -= uint64(by)
-		aged[key] = value
+		change(&value)
+		changed[key] = value
 	}
-	for key, value := range aged {
+	for key, value := range changed {
 		if err := m.Put(&key, &value); err != nil {
-			return fmt.Errorf("age a fragment: %w", err)
+			return fmt.Errorf("change a fragment: %w", err)
 		}
 	}
 	return it.Err()

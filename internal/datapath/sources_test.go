@@ -369,6 +369,34 @@ func TestARepliesOwnerIsItsClients(t *testing.T) {
 	})
 }
 
+// Another processor may have the first fragment, and not have found its port yet. What it looks for is not what the
+// last packet here was of.
+func TestAFragmentOfFullNATWaitsForNoPort(t *testing.T) {
+	eachFamily(t, func(t *testing.T, d *director, f family) {
+		n := natFixtures{family: f, d: d}
+		c, other := d.converse(t, f, "dns", 40000), d.converse(t, f, "dns", 40001)
+		to := packettest.Ethernet{Dst: c.s.vip.MAC, Src: clientMAC}
+		first, later := n.fragments(to, c.client.Addr(), c.s.vip.Addr, natTTL, c.client.Port(), portDNS)
+		if _, reason := c.give(first); reason != "forwarded" {
+			t.Errorf("a first fragment: %s", reason)
+		}
+		if out, reason := c.give(later); reason != "forwarded" || out.Action != actionTX {
+			t.Errorf("a later one: %s", reason)
+		}
+		if err := d.instance.UndecideFragments(); err != nil {
+			t.Fatal(err)
+		}
+		other.opens()
+		before := d.known(t)
+		if out, reason := c.give(later); reason != "fragment-unknown" || out.Action != actionPass {
+			t.Errorf("a later one, before the first one has its port: %s, action %d", reason, out.Action)
+		}
+		if diff := cmp.Diff(before, d.known(t), cmpopts.IgnoreFields(datapath.Exception{}, "Silent")); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
 func TestRepliesOfFullNATThatCannotGoOn(t *testing.T) {
 	eachFamily(t, func(t *testing.T, d *director, f family) {
 		n := natFixtures{family: f, d: d}
