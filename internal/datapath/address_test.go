@@ -15,7 +15,7 @@ import (
 func TestWhatIsNearlyAVIPIsNone(t *testing.T) {
 	instance := instanceOf(t, world())
 	runners := []*packettest.Runner{
-		packettest.NewRunner(t, instance.XDP()), packettest.NewRunner(t, instance.Long()),
+		packettest.NewRunner(t, instance.XDP()), packettest.NewRunner(t, longWay(t, instance)),
 	}
 	vips := make(map[netip.Addr]bool)
 	for _, addr := range vipAddrs() {

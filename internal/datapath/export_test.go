@@ -3,6 +3,7 @@ package datapath
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -20,8 +21,33 @@ var Verbs = verbs[:]
 // LoadSpec reads the object that is part of this binary.
 var LoadSpec = loadLb
 
-// Long is the program that goes the long way, whatever the frame.
-func (i *Instance) Long() *ebpf.Program { return i.programs.Programs["lb_trace"] }
+// Long is the program that goes the long way, whatever the frame: loaded when it is first asked for.
+func (i *Instance) Long() (*ebpf.Program, error) {
+	if program := i.programs.Programs["lb_trace"]; program != nil {
+		return program, nil
+	}
+	spec, err := sizedSpec(i.set.sizes)
+	if err != nil {
+		return nil, err
+	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != "lb_trace" })
+	loaded, err := i.set.loadSpec(spec)
+	if err != nil {
+		return nil, err
+	}
+	defer loaded.Close()
+	i.programs.Programs["lb_trace"] = loaded.DetachProgram("lb_trace")
+	return i.programs.Programs["lb_trace"], nil
+}
+
+// RunLong is Run by the long way, whatever the frame.
+func (i *Instance) RunLong(frame []byte, ifindex int) (Outcome, error) {
+	program, err := i.Long()
+	if err != nil {
+		return Outcome{}, err
+	}
+	return run(program, frame, ifindex)
+}
 
 // AttachFilters attaches to an interface what kernels without tcx have.
 func (d *Datapath) AttachFilters(index int) error {
@@ -172,3 +198,28 @@ func (r *Routing) Keep(routes *lb.Routes) error {
 	atomic.StoreUint64(&r.instance.set.published().Routes.Until, 1<<62)
 	return err
 }
+
+// A Tracer is a view that loads the program once for many traces.
+type Tracer struct {
+	view     *View
+	instance *Instance
+}
+
+// Tracer returns one for the caller to close.
+func (v *View) Tracer() (*Tracer, error) {
+	instance, err := v.privateInstance()
+	return &Tracer{v, instance}, err
+}
+
+// Trace is View.Trace.
+func (t *Tracer) Trace(frame []byte, iface string) (*Trace, error) {
+	for _, name := range []string{traceMap, "fragments"} { // what one trace would tell the next
+		if err := empty(t.instance.programs.Maps[name]); err != nil {
+			return nil, fmt.Errorf("empty map %s: %w", name, err)
+		}
+	}
+	return t.view.traceIn(t.instance, frame, iface)
+}
+
+// Close frees the program.
+func (t *Tracer) Close() { t.instance.programs.Close() }

@@ -70,22 +70,17 @@ type xdpContext struct {
 // Run gives one frame, at least an Ethernet header long, to the XDP program as if it had arrived
 // on the interface with that index.
 func (i *Instance) Run(frame []byte, ifindex int) (Outcome, error) {
-	return i.run("lb_xdp", frame, ifindex)
+	return run(i.programs.Programs["lb_xdp"], frame, ifindex)
 }
 
-// RunLong is Run by the long way, whatever the frame.
-func (i *Instance) RunLong(frame []byte, ifindex int) (Outcome, error) {
-	return i.run("lb_trace", frame, ifindex)
-}
-
-func (i *Instance) run(program string, frame []byte, ifindex int) (Outcome, error) {
+func run(program *ebpf.Program, frame []byte, ifindex int) (Outcome, error) {
 	out := make([]byte, len(frame)+256)
 	opts := &ebpf.RunOptions{
 		Data:    frame,
 		DataOut: out,
 		Context: xdpContext{DataEnd: uint32(len(frame)), IngressIfindex: uint32(ifindex)},
 	}
-	action, err := i.programs.Programs[program].Run(opts)
+	action, err := program.Run(opts)
 	if err != nil {
 		return Outcome{}, fmt.Errorf("run %s: %w", program, err)
 	}

@@ -156,13 +156,21 @@ func makeMapSet(s sizes, common map[string]*ebpf.Map) (*mapSet, error) {
 			return nil, fmt.Errorf("create map %s: %w", name, err)
 		}
 	}
-	label := lbLabel{}
-	setText(label.Text[:], layout(spec))
-	if err := all["labels"].Put(uint32(0), &label); err != nil {
+	if err := noteLayout(all["labels"], spec); err != nil {
 		closeMaps(all)
-		return nil, fmt.Errorf("note the layout: %w", err)
+		return nil, err
 	}
 	return openMapSet(all, s)
+}
+
+// noteLayout says whose maps these are, where a label of no scope is.
+func noteLayout(labels *ebpf.Map, spec *ebpf.CollectionSpec) error {
+	label := lbLabel{}
+	setText(label.Text[:], layout(spec))
+	if err := labels.Put(uint32(0), &label); err != nil {
+		return fmt.Errorf("note the layout: %w", err)
+	}
+	return nil
 }
 
 // shared says whether a map belongs to the map set and not to one program instance.
@@ -237,18 +245,24 @@ func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	return set, nil
 }
 
-// load puts the programs into the kernel, over these maps. Sockets are looked up in a namespace by
+// load puts the programs into the kernel, over these maps, but for the one that only a private
+// instance needs: it takes the verifier as long as all others do. Sockets are looked up in a namespace by
 // its id, or where the interface is.
 func (s *mapSet) load(sockets *int32) (*ebpf.Collection, error) {
 	spec, err := sizedSpec(s.sizes)
 	if err != nil {
 		return nil, err
 	}
+	delete(spec.Programs, "lb_trace")
 	if sockets != nil {
 		if err := spec.Variables["socket_netns"].Set(*sockets); err != nil {
 			return nil, err
 		}
 	}
+	return s.loadSpec(spec)
+}
+
+func (s *mapSet) loadSpec(spec *ebpf.CollectionSpec) (*ebpf.Collection, error) {
 	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: s.maps})
 	if _, refused := errors.AsType[*ebpf.VerifierError](err); refused {
 		return nil, fmt.Errorf("load programs: the kernel's verifier refuses them: %w", err)

@@ -30,7 +30,7 @@ func TestNothingThatComesInIsTreatedAtRandom(t *testing.T) {
 		m := &mutator{random: rand.New(rand.NewPCG(10, worker)), corpus: corpus, addrs: vipAddrs()}
 		r := &randomRun{
 			short: packettest.NewRunner(t, instance.XDP()),
-			long:  packettest.NewRunner(t, instance.Long()),
+			long:  packettest.NewRunner(t, longWay(t, instance)),
 			vips:  make(map[netip.Addr]bool),
 		}
 		for _, addr := range m.addrs {

@@ -30,7 +30,7 @@ func TestForwardedFramesAreWhatTheReferenceMakesOfThem(t *testing.T) {
 		x := &traffic{random: rand.New(rand.NewPCG(20, uint64(worker))), d: d, id: uint16(worker) << 15, kinds: kinds[worker]}
 		for link := range d.links {
 			x.short[link] = packettest.NewRunnerOn(t, d.instance.XDP(), d.links[link].Index)
-			x.long[link] = packettest.NewRunnerOn(t, d.instance.Long(), d.links[link].Index)
+			x.long[link] = packettest.NewRunnerOn(t, longWay(t, d.instance), d.links[link].Index)
 		}
 		workers.Go(func() {
 			err := d.host.Do(func() error { return x.run(packettest.Scaled(t, randomForwarded) / forwardWorkers) })

@@ -96,10 +96,9 @@ func newDirector(t testing.TB, describe func(*director)) *director {
 	}
 	describe(d)
 	must(d.host.Do(func() (err error) {
-		d.instance, err = datapath.NewInstance(d.state, nil)
+		d.instance, err = lend(t, d.state, nil)
 		return err
 	}))
-	t.Cleanup(d.instance.Close)
 	return d
 }
 

@@ -63,16 +63,12 @@ func newRouter(t *testing.T, f family) *router {
 			return err
 		}
 		state := natState(f, &lb.NextHop{Interface: "eth1", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 8}, Source: f.onLink(1, 2), MTU: 1500})
-		if r.summed, err = datapath.NewInstance(state, nil); err != nil {
+		if r.summed, err = lend(t, state, nil); err != nil {
 			return err
 		}
-		t.Cleanup(r.summed.Close)
 		r.routing = r.summed.Routing()
-		if r.asked, err = datapath.NewInstance(state, nil); err != nil {
-			return err
-		}
-		t.Cleanup(r.asked.Close)
-		return nil
+		r.asked, err = lend(t, state, nil)
+		return err
 	})
 	r.follow()
 	return r

@@ -92,7 +92,7 @@ func TestFramesOfFullNATAreWhatTheReferenceMakesOfThem(t *testing.T) {
 		}}
 		for link := range d.links {
 			x.short[link] = packettest.NewRunnerOn(t, d.instance.XDP(), d.links[link].Index)
-			x.long[link] = packettest.NewRunnerOn(t, d.instance.Long(), d.links[link].Index)
+			x.long[link] = packettest.NewRunnerOn(t, longWay(t, d.instance), d.links[link].Index)
 		}
 		workers[worker] = x
 		running.Go(func() {

@@ -29,7 +29,7 @@ func TestAFlowAtRestIsNotRemembered(t *testing.T) {
 			host := nettest.Host(t, lab, "node")
 			prepareRouter(t, lab, host)
 			if err := host.Do(func() error {
-				instance := forwardInstance(t, lb.AnnounceMulticast, forward, lb.EncapIP, v4)
+				instance := instanceOn(t, forwardState(lb.AnnounceMulticast, forward, lb.EncapIP, v4), device)
 				before := memory(t, instance)
 				for _, f := range families {
 					openAndUse(t, instance, f, forward)
@@ -57,11 +57,7 @@ func TestFlowsOfSlotsThatMoveAreRemembered(t *testing.T) {
 	for i := range state.Services {
 		state.Services[i].Choice = &moving
 	}
-	instance, err := datapath.NewInstance(state, device)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(instance.Close)
+	instance := instanceOn(t, state, device)
 	before := memory(t, instance)
 	openAndUse(t, instance, v4, lb.ForwardDR)
 	if cmp.Equal(before, memory(t, instance)) {

@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 
 	"github.com/cilium/ebpf"
@@ -53,16 +54,20 @@ const (
 // interface. Counters, fragments and samples are of a private instance. Sockets are looked up in the
 // network namespace of the caller.
 func (v *View) Trace(frame []byte, iface string) (*Trace, error) {
-	dev, err := findDevice(iface)
-	if err != nil {
-		return nil, err
-	}
 	instance, err := v.privateInstance()
 	if err != nil {
 		return nil, err
 	}
 	defer instance.programs.Close()
-	outcome, err := instance.run("lb_trace", frame, dev.Index)
+	return v.traceIn(instance, frame, iface)
+}
+
+func (v *View) traceIn(instance *Instance, frame []byte, iface string) (*Trace, error) {
+	dev, err := findDevice(iface)
+	if err != nil {
+		return nil, err
+	}
+	outcome, err := run(instance.programs.Programs["lb_trace"], frame, dev.Index)
 	if err != nil {
 		return nil, err
 	}
@@ -82,9 +87,7 @@ func (v *View) privateInstance() (*Instance, error) {
 	if err := spec.Variables["tracing"].Set(uint8(1)); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"lb_xdp", "lb_lease", "lb_ingress", "lb_egress"} {
-		delete(spec.Programs, name)
-	}
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != "lb_trace" })
 	shared := make(map[string]*ebpf.Map)
 	for _, name := range []string{directoryMap, "tables", "hot", "choices", "backends", "interfaces", "nodes", "flows", "glimpses", "exceptions",
 		"sources", "returns", "new_sources", "new_returns", "orders", "loads", "turns"} {

@@ -4,9 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
-	"testing"
 
-	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/packettest"
@@ -272,15 +270,4 @@ func worldDevice(name string) (*net.Interface, error) {
 		return loopback, nil
 	}
 	return &net.Interface{Index: 77, Name: name, HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 77}}, nil
-}
-
-// instanceOf loads the programs with a state; it fails without root, rather than hide the tests.
-func instanceOf(t testing.TB, state *lb.State) *datapath.Instance {
-	t.Helper()
-	instance, err := datapath.NewInstance(state, worldDevice)
-	if err != nil {
-		t.Fatalf("load the programs (this needs root): %v", err)
-	}
-	t.Cleanup(instance.Close)
-	return instance
 }
