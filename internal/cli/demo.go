@@ -23,7 +23,8 @@ func demoCommand(a *app) *cobra.Command {
 		Long: `Builds a client, nodes and a switch in network namespaces of its own (lbdemo-*), starts a real
 lbd and a real web server on every node, connects all the time, keeps some connections, and shows
 which node answers. Nothing of the machine's network is touched, and everything is removed at the
-end, at Ctrl-C, and at the next start after a kill. Needs root, and lbd beside lbctl or in PATH.
+end, at Ctrl-C, and at the next start after a kill. What --keep leaves is removed by --clean, or by
+the next demo with --replace. Needs root, and lbd beside lbctl or in PATH.
 
 With the nodes of the configuration:
 
@@ -64,7 +65,7 @@ a second. In crash, partition and failover connections on the node that went may
 				return usageError{errors.New("the demo needs root, for network namespaces and BPF")}
 			}
 			if clean {
-				return demo.Clean(cmd.Context())
+				return demo.Clean(cmd.Context(), opts.Name)
 			}
 			return a.demo(cmd.Context(), opts)
 		},
@@ -76,7 +77,9 @@ a second. In crash, partition and failover connections on the node that went may
 	flags.IntVar(&opts.Connections, "connections", 0, "they last for `N` connections instead")
 	flags.StringVar(&opts.Attach, "attach", "native", "`MODE` of XDP: native or generic")
 	flags.BoolVar(&opts.Keep, "keep", false, "leave the cluster running and tell how to look at it")
-	flags.BoolVar(&clean, "clean", false, "only remove what an earlier demo left")
+	flags.BoolVar(&opts.Replace, "replace", false, "remove a demo that was kept first")
+	flags.BoolVar(&clean, "clean", false, "only remove what an earlier demo left or kept")
+	flags.StringVar(&opts.Name, "name", "", "`NAME` of the demo, up to 8 letters and digits: of each there is one")
 	return cmd
 }
 

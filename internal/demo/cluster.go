@@ -28,6 +28,7 @@ const (
 
 // A cluster is the demo's machines.
 type cluster struct {
+	place
 	opts     Options
 	binaries binaries
 	sw       *netlab.Switch
@@ -49,7 +50,7 @@ type node struct {
 
 // run makes the cluster and plays the scenario.
 func (c *cluster) run(ctx context.Context, lab *netlab.Lab) (*Result, error) {
-	c.say("building %s, a client and a switch in network namespaces (%s*)", c.machines(), prefix)
+	c.say("building %s, a client and a switch in network namespaces (%s*)", c.machines(), c.prefix)
 	if err := c.build(ctx, lab); err != nil {
 		return nil, fmt.Errorf("build the network: %w", err)
 	}
@@ -92,7 +93,7 @@ func (c *cluster) build(ctx context.Context, lab *netlab.Lab) error {
 		if n.host, err = c.machine(lab, n.name, firstNode+i); err != nil {
 			return err
 		}
-		n.dir = filepath.Join(workDir, n.name)
+		n.dir = filepath.Join(c.workDir, n.name)
 		if c.opts.Scenario == NAT {
 			if err := n.host.Forward(); err != nil {
 				return err
@@ -110,7 +111,7 @@ func (c *cluster) start(ctx context.Context) error {
 		first = c.nodes[:len(c.nodes)-1]
 	}
 	if c.opts.Scenario.members() {
-		if err := makeKey(); err != nil {
+		if err := c.makeKey(); err != nil {
 			return err
 		}
 	}
@@ -217,7 +218,7 @@ func (n *node) socket() string { return filepath.Join(n.dir, "lbd.sock") }
 
 func (n *node) log() string { return filepath.Join(n.dir, "lbd.log") }
 
-func (n *node) pins() string { return filepath.Join(pinRoot, prefix+n.name) }
+func (n *node) pins() string { return filepath.Join(pinRoot, n.host.Namespace) }
 
 func (c *cluster) config(local *node, nodes []*node) string {
 	var b strings.Builder
@@ -226,7 +227,7 @@ func (c *cluster) config(local *node, nodes []*node) string {
 		fmt.Fprintf(&b, "    - {name: %s, addresses: [192.0.2.%d, '2001:db8::%d']}\n", n.name, firstNode+i, firstNode+i)
 	}
 	if c.opts.Scenario.members() {
-		fmt.Fprintf(&b, "  membership:\n    key-file: %s\n", keyFile())
+		fmt.Fprintf(&b, "  membership:\n    key-file: %s\n", c.keyFile())
 		if c.opts.Scenario.planned() {
 			// All nodes and all clients share the processors of one machine, and some lbd may have to
 			// wait for them. It is crashes that these scenarios are not about.

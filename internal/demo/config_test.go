@@ -9,7 +9,7 @@ import (
 
 func TestTheConfigurationOfEveryScenarioIsValid(t *testing.T) {
 	for _, scenario := range Scenarios {
-		c := &cluster{opts: Options{Scenario: scenario, Nodes: 3, Attach: "native"}}
+		c := &cluster{place: placeOf(""), opts: Options{Scenario: scenario, Nodes: 3, Attach: "native"}}
 		for i := range 3 {
 			c.nodes = append(c.nodes, &node{name: fmt.Sprintf("n%d", i+1)})
 			c.backends = append(c.backends, &node{name: fmt.Sprintf("b%d", i+1)})

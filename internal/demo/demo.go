@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -59,7 +61,9 @@ type Options struct {
 	Attach      string        // native or generic
 	Duration    time.Duration // of Serve, DR, Tunnel and NAT; the others end by themselves
 	Connections int           // those end after so many instead; 0: after Duration
-	Keep        bool          // leave everything running, for the next demo or Clean to remove
+	Name        string        // demos of different names can run at a time; "" is one, too
+	Keep        bool          // leave everything running, for Clean or a demo that is to Replace it to remove
+	Replace     bool          // a demo that was kept
 	Progress    io.Writer     // for people; one line for each step and a picture of the shares
 	Terminal    bool          // Progress is a terminal: the picture is drawn in place
 }
@@ -79,6 +83,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("attach %q is not native or generic", o.Attach)
 	case o.Duration <= 0:
 		return fmt.Errorf("a duration of %s is not positive", o.Duration)
+	case !validName.MatchString(o.Name):
+		return fmt.Errorf("name %q is not of up to 8 letters and digits", o.Name)
 	case o.Connections < 0:
 		return fmt.Errorf("%d connections are not 1 or more", o.Connections)
 	case o.Connections > 0 && !o.Scenario.lasts():
@@ -87,44 +93,52 @@ func (o *Options) Validate() error {
 	return nil
 }
 
+// validName is short, as a namespace's name is it and more.
+var validName = regexp.MustCompile(`^[a-z0-9]{0,8}$`)
+
 // Run builds the cluster, plays the scenario and removes everything. It removes first what a demo
-// that was killed, or kept its cluster, left behind. The options are valid. Needs root.
+// that was killed left behind, and what one kept if it is to. The options are valid. Needs root.
 func Run(ctx context.Context, opts Options) (*Result, error) {
 	programs, err := findBinaries()
 	if err != nil {
 		return nil, err
 	}
-	lock, err := claim(ctx)
+	p := placeOf(opts.Name)
+	lock, err := p.claim(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer release(lock)
-	if err := sweep(); err != nil {
+	defer p.release(lock)
+	if p.isKept() && !opts.Replace {
+		return nil, fmt.Errorf("a demo was kept and still runs (namespaces %s*): --replace or --clean removes it, and --name makes another one beside it", p.prefix)
+	}
+	if err := p.sweep(); err != nil {
 		return nil, fmt.Errorf("remove what an earlier demo left: %w", err)
 	}
-	lab, err := netlab.New(prefix)
+	lab, err := netlab.New(p.prefix)
 	if err != nil {
 		return nil, err
 	}
-	c := &cluster{opts: opts, binaries: programs}
+	c := &cluster{opts: opts, place: p, binaries: programs}
 	result, err := c.run(ctx, lab)
 	if ctx.Err() != nil {
 		err = errors.New("interrupted; everything is removed")
 	}
 	if opts.Keep && ctx.Err() == nil {
 		c.explain()
-		return result, err
+		return result, errors.Join(err, os.WriteFile(p.kept(), nil, 0o600))
 	}
 	// processes while their namespaces have names, then the threads that hold these, then the rest
-	return result, errors.Join(err, endProcesses(), lab.Close(), sweep())
+	return result, errors.Join(err, p.endProcesses(), lab.Close(), p.sweep())
 }
 
-// Clean removes what an earlier demo left. Needs root.
-func Clean(ctx context.Context) error {
-	lock, err := claim(ctx)
+// Clean removes what an earlier demo of that name left, or kept. Needs root.
+func Clean(ctx context.Context, name string) error {
+	p := placeOf(name)
+	lock, err := p.claim(ctx)
 	if err != nil {
 		return err
 	}
-	defer release(lock)
-	return sweep()
+	defer p.release(lock)
+	return p.sweep()
 }

@@ -58,7 +58,7 @@ func (c *cluster) buildBackends(ctx context.Context, lab *netlab.Lab) error {
 			return ctx.Err()
 		}
 		b := &node{name: fmt.Sprintf("b%d", i+1)}
-		b.dir = filepath.Join(workDir, b.name)
+		b.dir = filepath.Join(c.workDir, b.name)
 		var err error
 		if b.host, err = c.machine(lab, b.name, firstBackend+i); err != nil {
 			return err

@@ -6,9 +6,9 @@ import (
 	gossip "github.com/lbctl/lbctl/internal/cluster"
 )
 
-func keyFile() string { return filepath.Join(workDir, "cluster.key") }
+func (p place) keyFile() string { return filepath.Join(p.workDir, "cluster.key") }
 
 // makeKey writes the secret that the members share.
-func makeKey() error {
-	return gossip.WriteKeys(keyFile(), []gossip.Key{gossip.GenerateKey()})
+func (p place) makeKey() error {
+	return gossip.WriteKeys(p.keyFile(), []gossip.Key{gossip.GenerateKey()})
 }

@@ -107,7 +107,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 // explain tells how to look at what runs.
 func (c *cluster) explain() {
 	n := c.nodes[0]
-	lbctl := c.binaries.lbctl
+	lbctl, named := c.binaries.lbctl, ""
+	if c.opts.Name != "" {
+		named = " --name " + c.opts.Name
+	}
 	c.say("\nThe cluster goes on running. Look at it:\n"+
 		"  %s --socket %s status", lbctl, n.socket())
 	if c.opts.Scenario.members() {
@@ -119,7 +122,7 @@ func (c *cluster) explain() {
 	c.say("  ip netns exec %s curl http://%s/\n"+
 		"  %s --bpf-dir %s owner %s:40000 %s:%d\n"+
 		"  less %s\n"+
-		"Remove it, or start the next demo, which does it:\n"+
-		"  %s demo --clean",
-		c.client.Namespace, vips[0], lbctl, n.pins(), clients[0], vips[0], webPort, n.log(), lbctl)
+		"Remove it, as the next demo does with --replace:\n"+
+		"  %s demo --clean%s",
+		c.client.Namespace, vips[0], lbctl, n.pins(), clients[0], vips[0], webPort, n.log(), lbctl, named)
 }

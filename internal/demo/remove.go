@@ -17,22 +17,22 @@ import (
 
 // sweep takes away all that a demo makes, whoever left it. Processes go first: a running lbd
 // would put its pins back, and the namespaces' names lead to them.
-func sweep() error {
-	if err := endProcesses(); err != nil {
+func (p place) sweep() error {
+	if err := p.endProcesses(); err != nil {
 		return err
 	}
 	return errors.Join(
-		removeAll(filepath.Join(pinRoot, prefix+"*")),
-		netlab.Sweep(prefix),
-		removeAll(filepath.Join(workDir, "*")),
+		removeAll(filepath.Join(pinRoot, p.prefix+"*")),
+		netlab.Sweep(p.prefix),
+		removeAll(filepath.Join(p.workDir, "*")),
 	)
 }
 
 // endProcesses kills the lbd and lbctl processes in our namespaces and waits until they are gone.
 // A shell that somebody opened there is not ours.
-func endProcesses() error {
+func (p place) endProcesses() error {
 	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-		inside, err := netlab.Processes(prefix)
+		inside, err := netlab.Processes(p.prefix)
 		if err != nil {
 			return err
 		}

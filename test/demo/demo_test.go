@@ -26,6 +26,9 @@ import (
 	"github.com/lbctl/lbctl/internal/nettest"
 )
 
+// name is that of the demos of these tests: one that somebody runs, or keeps, on this machine is not theirs.
+const name = "test"
+
 // programs is the directory of lbd and lbctl, built once for all tests.
 var programs string
 
@@ -39,7 +42,7 @@ func TestMain(m *testing.M) {
 }
 
 func buildAndRun(m *testing.M) (int, error) {
-	// There is one demo on a machine at a time; two runs of these tests wait for each other.
+	// There is one demo of a name at a time; two runs of these tests wait for each other.
 	here, err := os.Open(".")
 	if err != nil {
 		return 0, err
@@ -78,6 +81,9 @@ type run struct {
 
 func command(args ...string) (cmd *exec.Cmd, stdout, stderr *bytes.Buffer) {
 	stdout, stderr = new(bytes.Buffer), new(bytes.Buffer)
+	if args[0] == "demo" && !slices.Contains(args, "--name") {
+		args = append(args, "--name", name)
+	}
 	cmd = exec.Command(filepath.Join(programs, "lbctl"), args...)
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	return cmd, stdout, stderr
@@ -157,9 +163,9 @@ type footprint struct {
 func footprintNow(t *testing.T) footprint {
 	t.Helper()
 	f := footprint{
-		Namespaces: glob(t, "/run/netns/lbdemo-*"),
-		Pins:       glob(t, "/sys/fs/bpf/lbdemo-*"),
-		Files:      glob(t, "/run/lbdemo*"),
+		Namespaces: glob(t, "/run/netns/lbdemo"+name+"*"),
+		Pins:       glob(t, "/sys/fs/bpf/lbdemo"+name+"*"),
+		Files:      glob(t, "/run/lbdemo"+name+"*"),
 	}
 	for _, exe := range glob(t, "/proc/[0-9]*/exe") {
 		if path, err := os.Readlink(exe); err == nil && strings.HasPrefix(path, programs) {
@@ -215,14 +221,14 @@ func begin(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
-	for _, name := range []string{"n1", "n2"} {
-		nettest.Eventually(t, 20*time.Second, func() error { return serves(t.Context(), name) })
+	for _, node := range []string{"n1", "n2"} {
+		nettest.Eventually(t, 20*time.Second, func() error { return serves(t.Context(), node) })
 	}
 	return cmd, stderr
 }
 
-func serves(ctx context.Context, name string) error {
-	client, err := control.Dial(filepath.Join("/run/lbdemo", name, "lbd.sock"))
+func serves(ctx context.Context, node string) error {
+	client, err := control.Dial(filepath.Join("/run/lbdemo"+name, node, "lbd.sock"))
 	if err != nil {
 		return err
 	}
@@ -231,7 +237,7 @@ func serves(ctx context.Context, name string) error {
 		return err
 	}
 	if status.Generation == 0 || len(status.Problems) > 0 {
-		return fmt.Errorf("%s: generation %d, problems %v", name, status.Generation, status.Problems)
+		return fmt.Errorf("%s: generation %d, problems %v", node, status.Generation, status.Problems)
 	}
 	return nil
 }
@@ -335,7 +341,7 @@ func TestAnInterruptedDemoRemovesEverything(t *testing.T) {
 		if code := wait(t, cmd); code != 1 || stderr.String() != "lbctl: interrupted; everything is removed\n" {
 			t.Errorf("%+v: code %d: %s", test, code, stderr)
 		}
-		if left := glob(t, "/run/netns/lbdemo-*"); len(left) > 0 {
+		if left := glob(t, "/run/netns/lbdemo"+name+"*"); len(left) > 0 {
 			t.Errorf("%+v: %q are left", test, left)
 		}
 	}
@@ -379,16 +385,32 @@ func TestThereIsOneDemoAtATime(t *testing.T) {
 func TestAKeptClusterServesUntilItIsCleaned(t *testing.T) {
 	leavesNothing(t)
 	show(t, "--connections", "200", "--keep")
-	for _, name := range []string{"n1", "n2", "n3"} {
-		if err := serves(t.Context(), name); err != nil {
-			t.Error(err)
+	serving := func(when string) {
+		t.Helper()
+		for _, node := range []string{"n1", "n2", "n3"} {
+			if err := serves(t.Context(), node); err != nil {
+				t.Errorf("%s: %v", when, err)
+			}
+		}
+		for _, vip := range []string{"192.0.2.80", "2001:db8::80"} {
+			if page := get(t, "lbdemo"+name+"-client", vip); !slices.Contains([]string{"n1", "n2", "n3"}, page) {
+				t.Errorf("%s: %s answers %q", when, vip, page)
+			}
 		}
 	}
-	for _, vip := range []string{"192.0.2.80", "2001:db8::80"} {
-		if page := get(t, "lbdemo-client", vip); !slices.Contains([]string{"n1", "n2", "n3"}, page) {
-			t.Errorf("%s answers %q", vip, page)
-		}
+	serving("at once")
+	got := lbctl(t, "demo", "--connections", "50", "--nodes", "1")
+	if want := "lbctl: a demo was kept and still runs (namespaces lbdemo" + name + "-*): --replace or --clean removes it, " +
+		"and --name makes another one beside it\n"; got.code != 1 || got.stderr != want {
+		t.Errorf("the next demo: code %d: %s", got.code, got.stderr)
 	}
+	show(t, "--connections", "50", "--nodes", "1", "--name", name+"2")
+	serving("beside another one")
+	show(t, "--connections", "50", "--nodes", "1", "--replace")
+	if left := glob(t, "/run/netns/lbdemo"+name+"*"); len(left) > 0 {
+		t.Errorf("it was replaced, and %q are left", left)
+	}
+	show(t, "--connections", "50", "--nodes", "1", "--keep")
 	if got := lbctl(t, "demo", "--clean"); got.code != 0 {
 		t.Errorf("clean: code %d: %s", got.code, got.stderr)
 	}
@@ -452,6 +474,7 @@ func TestWhatCannotBeShownIsRefused(t *testing.T) {
 		{[]string{"--attach", "auto"}, "lbctl: attach \"auto\" is not native or generic\n"},
 		{[]string{"--duration", "0s"}, "lbctl: a duration of 0s is not positive\n"},
 		{[]string{"--connections", "-1"}, "lbctl: -1 connections are not 1 or more\n"},
+		{[]string{"--name", "../x"}, "lbctl: name \"../x\" is not of up to 8 letters and digits\n"},
 	} {
 		got := lbctl(t, append([]string{"demo"}, test.args...)...)
 		if got.code != 2 || got.stderr != test.stderr {
