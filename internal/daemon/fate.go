@@ -43,9 +43,22 @@ func servicesOf(cfg *config.Config) map[string]*config.Service {
 	return byName
 }
 
+// remembered are the flows that the datapath remembers. There may be many, so the planner does not read them itself.
+func (p *planner) remembered() (all []datapath.Exception, err error) {
+	err = p.path.Exceptions(func(e *datapath.Exception) {
+		if !e.Client && !e.Over {
+			all = append(all, *e)
+		}
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read what the datapath remembers of flows: %w", err)
+	}
+	return all, nil
+}
+
 // flows says what becomes of open flows under another configuration, by service; slots are those that
-// move.
-func (p *planner) flows(fresh *config.Config, slots []control.SlotMoves) ([]control.FlowMoves, error) {
+// move, and noted is what the datapath remembers.
+func (p *planner) flows(fresh *config.Config, slots []control.SlotMoves, noted []datapath.Exception) ([]control.FlowMoves, error) {
 	if p.state == nil {
 		return nil, nil
 	}
@@ -56,7 +69,7 @@ func (p *planner) flows(fresh *config.Config, slots []control.SlotMoves) ([]cont
 	if f.next, err = p.imagined(fresh); err != nil {
 		return nil, err
 	}
-	open, err := p.openFlows()
+	open, err := p.openFlows(noted)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +95,7 @@ func (p *planner) imagined(fresh *config.Config) (*lb.State, error) {
 }
 
 // openFlows lists the connections that this machine has with clients, and the flows that are remembered.
-func (p *planner) openFlows() ([]openFlow, error) {
+func (p *planner) openFlows(noted []datapath.Exception) ([]openFlow, error) {
 	var open []openFlow
 	var vips []netip.AddrPort
 	for i := range p.state.Services {
@@ -100,14 +113,8 @@ func (p *planner) openFlows() ([]openFlow, error) {
 			open = append(open, openFlow{protocol: c.Protocol, remote: c.Remote, local: c.Local})
 		}
 	}
-	noted, err := p.path.Exceptions()
-	if err != nil {
-		return nil, fmt.Errorf("read what the datapath remembers of flows: %w", err)
-	}
 	for i := range noted {
-		if e := &noted[i]; !e.Client && !e.Over {
-			open = append(open, p.noted(e))
-		}
+		open = append(open, p.noted(&noted[i]))
 	}
 	return open, nil
 }

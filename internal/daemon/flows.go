@@ -18,41 +18,63 @@ const (
 	loadsEvery = 5 * time.Second
 )
 
-// watchFlows looks at the flows that the datapath remembers, and says whether there is something to
-// decide.
-func (p *planner) watchFlows() bool {
+// A flowsLook is what a look at the flows that the datapath remembers found.
+type flowsLook struct {
+	began     time.Duration
+	decide    bool // something may be due that waits for flows
+	flows     int
+	seen      map[string]*balance.Seen // by service
+	elsewhere map[string]bool          // services with a flow that is not where its slot says
+	err       error
+}
+
+// watchFlows begins a look at the flows that the datapath remembers, if there is a reason and none goes on. There
+// may be many: nothing waits for it.
+func (p *planner) watchFlows() {
 	f := p.forwarder
-	if !f.applied || len(f.services) == 0 {
-		return false
+	if f.looking || !f.applied || len(f.services) == 0 {
+		return
 	}
 	began := f.now()
 	decide := began-f.lookedAt >= flowsEvery-loadsEvery/2
 	if !decide && len(f.remember) == 0 {
-		return false
+		return
 	}
-	exceptions, err := p.path.Exceptions()
-	if err != nil {
-		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", err)
+	look := newFlowsLook(began, f.outputs)
+	look.decide, f.looking = decide, true
+	go func() {
+		look.err = p.path.Exceptions(look.add)
+		f.looks <- look
+	}()
+}
+
+// lookedAtFlows takes over what a look found, and says whether there is something to decide.
+func (p *planner) lookedAtFlows(look *flowsLook) bool {
+	f := p.forwarder
+	f.looking = false
+	if look.err != nil {
+		p.opts.Log.Warn("what the datapath remembers of flows could not be read", "err", look.err)
 		return false
 	}
 	if unnoted := p.path.Unnoted(); unnoted > f.unnoted {
 		p.opts.Log.Warn("there is no room for all flows of slots in transition: new ones may go elsewhere when they move on", "times", unnoted-f.unnoted)
 		f.unnoted = unnoted
 	}
-	if len(exceptions) == 0 && !waits(f.outputs) {
+	if look.flows == 0 && !waits(f.outputs) {
 		f.flows = nil
 		return false
 	}
-	seen, elsewhere := seenOf(began, f.outputs, exceptions)
 	for service := range f.remember {
-		seen[service].Slots = make([]bool, lb.Slots) // what is remembered anyway keeps no slot from its rest
+		if seen := look.seen[service]; seen != nil {
+			seen.Slots = make([]bool, lb.Slots) // what is remembered anyway keeps no slot from its rest
+		}
 	}
-	f.flows = make(map[string][]int, len(seen))
-	for service := range seen {
-		f.flows[service] = seen[service].Flows
+	f.flows = make(map[string][]int, len(look.seen))
+	for service, seen := range look.seen {
+		f.flows[service] = seen.Flows
 	}
-	if f.forgetful(p.cfg.Services, p.backendAdmins(), elsewhere) || decide {
-		f.seen, f.lookedAt = seen, began
+	if f.forgetful(p.cfg.Services, p.backendAdmins(), look.elsewhere) || look.decide {
+		f.seen, f.lookedAt = look.seen, look.began
 		return true
 	}
 	return false
@@ -69,23 +91,25 @@ func waits(outputs map[string]balance.Output) bool {
 	return false
 }
 
-// seenOf sorts flows by their services, and says which have one that is not where its slot says.
-func seenOf(began time.Duration, outputs map[string]balance.Output, exceptions []datapath.Exception) (all map[string]*balance.Seen, elsewhere map[string]bool) {
-	all, elsewhere = make(map[string]*balance.Seen, len(outputs)), make(map[string]bool)
+func newFlowsLook(began time.Duration, outputs map[string]balance.Output) *flowsLook {
+	look := &flowsLook{began: began, seen: make(map[string]*balance.Seen, len(outputs)), elsewhere: make(map[string]bool)}
 	for name, output := range outputs {
-		all[name] = &balance.Seen{Began: began, Slots: make([]bool, lb.Slots), Flows: make([]int, len(output.Places))}
+		look.seen[name] = &balance.Seen{Began: began, Slots: make([]bool, lb.Slots), Flows: make([]int, len(output.Places))}
 	}
-	for i := range exceptions {
-		e := &exceptions[i]
-		seen := all[e.Service]
-		if seen == nil || e.Backend >= len(seen.Flows) || e.Client {
-			continue
-		}
-		seen.Flows[e.Backend]++
-		seen.Slots[e.Slot] = seen.Slots[e.Slot] || !e.Current
-		elsewhere[e.Service] = elsewhere[e.Service] || !e.Current
+	return look
+}
+
+// add sorts a flow by its service.
+func (l *flowsLook) add(e *datapath.Exception) {
+	l.flows++
+	seen := l.seen[e.Service]
+	if seen == nil || e.Backend >= len(seen.Flows) || e.Client {
+		return
 	}
-	return all, elsewhere
+	seen.Flows[e.Backend]++
+	if !e.Current {
+		seen.Slots[e.Slot], l.elsewhere[e.Service] = true, true
+	}
 }
 
 // wantFlows asks the other directors for what they remember when this one can take more of it than

@@ -38,6 +38,8 @@ type forwarder struct {
 	loads    map[string][]int         // connections of each place, of services that remember their flows
 	remember map[string]bool          // services that do
 	orderers map[string]*balance.Orderer
+	looks    chan *flowsLook  // that are done
+	looking  bool             // one goes on
 	lookedAt time.Duration    // at flows, to decide
 	can      map[flowsAt]bool // be taken of what other directors remember
 	unnoted  uint64           // how often there was no room for a flow, at the last look
@@ -60,7 +62,7 @@ func newForwarder(log *slog.Logger) *forwarder {
 	f := &forwarder{
 		started: time.Now(), stirred: make(chan struct{}, 1), services: make(map[string]balanced), waiting: make(map[string]time.Time),
 		outputs: make(map[string]balance.Output), targets: make(desired.Targets), decided: make(chan struct{}),
-		remember: make(map[string]bool), orderers: make(map[string]*balance.Orderer),
+		looks: make(chan *flowsLook), remember: make(map[string]bool), orderers: make(map[string]*balance.Orderer),
 	}
 	f.ways = nexthop.New(log, f.stir)
 	f.dialler = newDialler(log, f.ways)

@@ -9,6 +9,7 @@ import (
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
 	"github.com/lbctl/lbctl/internal/control"
+	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/health"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/nexthop"
@@ -18,6 +19,10 @@ import (
 // diff says what a configuration would change.
 func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 	fresh, err := p.inForce().ParseShown("candidate", candidate)
+	if err != nil {
+		return diff, err
+	}
+	noted, err := p.remembered()
 	if err != nil {
 		return diff, err
 	}
@@ -32,17 +37,17 @@ func (p *planner) diff(candidate []byte) (diff control.ConfigDiff, err error) {
 			return
 		}
 		diff.Moves = p.moves(fresh)
-		diff.Flows, err = p.flows(fresh, diff.Moves)
+		diff.Flows, err = p.flows(fresh, diff.Moves, noted)
 	})
 	return diff, errors.Join(asked, err)
 }
 
 // breaks says of which services a configuration breaks open flows, if it changes anything.
-func (p *planner) breaks(fresh *config.Config, changes bool) []control.FlowMoves {
+func (p *planner) breaks(fresh *config.Config, noted []datapath.Exception, changes bool) []control.FlowMoves {
 	if !changes {
 		return nil
 	}
-	flows, err := p.flows(fresh, nil)
+	flows, err := p.flows(fresh, nil, noted)
 	if err != nil {
 		p.opts.Log.Warn("what becomes of open flows is not known", "err", err)
 	}

@@ -137,6 +137,9 @@ func (p *planner) run(ctx context.Context) error {
 	for {
 		select {
 		case <-ctx.Done():
+			if p.forwarder.looking {
+				<-p.forwarder.looks
+			}
 			return p.leave(context.WithoutCancel(ctx))
 		case a := <-p.asks:
 			a.do()
@@ -155,7 +158,9 @@ func (p *planner) run(ctx context.Context) error {
 		case <-p.forwarder.due:
 			again = p.forwarder.rethink(again)
 		case <-flows.C:
-			if p.watchFlows() {
+			p.watchFlows()
+		case look := <-p.forwarder.looks:
+			if p.lookedAtFlows(look) {
 				again = p.forwarder.rethink(again)
 			}
 		case <-attempts.C:
@@ -302,11 +307,15 @@ func (p *planner) look(ctx context.Context, known ...string) (repair bool) {
 
 // reload reads the file again. A file that is invalid, or cannot be applied, changes nothing.
 func (p *planner) reload(ctx context.Context) (result control.ReloadResult, err error) {
-	asked := p.within(ctx, func() { result, err = p.reloadNow(ctx) })
+	noted, err := p.remembered()
+	if err != nil {
+		p.opts.Log.Warn("what becomes of open flows is not known", "err", err)
+	}
+	asked := p.within(ctx, func() { result, err = p.reloadNow(ctx, noted) })
 	return result, errors.Join(asked, err)
 }
 
-func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
+func (p *planner) reloadNow(ctx context.Context, noted []datapath.Exception) (control.ReloadResult, error) {
 	p.notifyReloading()
 	defer p.notify("READY=1")
 	fresh, err := config.Load(p.opts.Config)
@@ -324,7 +333,7 @@ func (p *planner) reloadNow(ctx context.Context) (control.ReloadResult, error) {
 		p.loadError = err
 		return control.ReloadResult{}, fmt.Errorf("apply the new file (the old one stays in force): %w", err)
 	}
-	broken := p.breaks(fresh, len(changes) > 0)
+	broken := p.breaks(fresh, noted, len(changes) > 0)
 	if err := p.use(fresh); err != nil {
 		p.loadError = err
 		return control.ReloadResult{}, err

@@ -32,14 +32,16 @@ type Options struct {
 }
 
 // A Datapath is the writing side of one pin directory. It is for one goroutine at a time, but for
-// Lease, NewLife, CurrentLease and Routes, which may come from others and do not wait for a Set, and for
-// News, Notes and Take, which are for one other goroutine.
+// Lease, NewLife, CurrentLease and Routes, which may come from others and do not wait for a Set, for
+// News, Notes and Take, which are for one other goroutine, and for Exceptions, which is for any. No Set waits
+// for more than a moment for those that read or take many flows.
 type Datapath struct {
 	opts     Options
 	attached []AttachedDevice // by the last Set
 
 	// numbers is held while what services and backends are numbered changes, and before mu.
 	numbers sync.RWMutex
+	written uint64          // how often that was so
 	news    *ringbuf.Reader // nil before somebody asked
 	// untold is how many news there was no room for when News last looked for them, which was at missedAt.
 	untold   uint64
@@ -145,6 +147,7 @@ type held struct {
 func (d *Datapath) replace(h *held) error {
 	d.numbers.Lock()
 	defer d.numbers.Unlock()
+	d.written++
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.maps != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -51,50 +50,47 @@ func (d *Datapath) Unnoted() uint64 {
 	return atomic.LoadUint64(&d.maps.published().Unnoted)
 }
 
-// Exceptions returns the flows that are noted, in no order, and forgets those that were silent for
-// longer than they may be, or are at a backend that there is no way to.
-func (d *Datapath) Exceptions() ([]Exception, error) {
-	d.numbers.RLock()
-	defer d.numbers.RUnlock()
-	if d.maps == nil {
-		return nil, nil
+// Exceptions calls do for the flows that are noted, in no order, and forgets those that were silent for
+// longer than they may be, or are at a backend that there is no way to. It may be called from any goroutine.
+func (d *Datapath) Exceptions(do func(*Exception)) error {
+	l, err := d.look()
+	if err != nil || l == nil {
+		return err
 	}
-	before := slices.Clone(d.maps.loads.items)
-	list, stale, err := d.maps.exceptions()
-	if err != nil {
-		return nil, err
+	defer l.close()
+	if err := l.noted(do, true); err != nil {
+		return err
 	}
-	if err := d.maps.correctLoads(before, list); err != nil {
-		return nil, err
+	if err := l.correctLoads(); err != nil {
+		return err
 	}
-	if err := d.maps.forgetNoted(stale); err != nil {
-		return nil, err
-	}
-	sourced, ended, err := d.maps.sourced()
-	if err != nil {
-		return nil, err
-	}
-	return append(list, sourced...), d.maps.forgetSources(ended)
+	return l.sourced(do, true)
 }
 
 // Exceptions returns the flows that are noted, in no order.
 func (v *View) Exceptions() ([]Exception, error) {
-	list, _, err := v.set.exceptions()
+	l, err := (&Datapath{maps: v.set}).look()
 	if err != nil {
 		return nil, err
 	}
-	sourced, _, err := v.set.sourced()
-	return append(list, sourced...), err
+	defer l.close()
+	var list []Exception
+	add := func(e *Exception) { list = append(list, *e) }
+	if err := l.noted(add, false); err != nil {
+		return nil, err
+	}
+	return list, l.sourced(add, false)
 }
 
 // forgetNoted takes out flows unless something came of them since they were read: ports are used again.
-func (s *mapSet) forgetNoted(stale []notedEntry) error {
+func (l *look) forgetNoted(stale []notedEntry) error {
+	m := l.maps["exceptions"]
 	for i := range stale {
 		var now lbNoted
-		if err := s.maps["exceptions"].Lookup(&stale[i].key, &now); err != nil || now != stale[i].value {
+		if err := m.Lookup(&stale[i].key, &now); err != nil || now != stale[i].value {
 			continue
 		}
-		if err := s.maps["exceptions"].Delete(&stale[i].key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := m.Delete(&stale[i].key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("forget a noted flow: %w", err)
 		}
 	}
@@ -106,35 +102,34 @@ type notedEntry struct {
 	value lbNoted
 }
 
-// exceptions reads the flows that are noted, and those that do not count any more.
-func (s *mapSet) exceptions() (list []Exception, stale []notedEntry, err error) {
-	owners, err := s.regionOwners()
-	if err != nil {
-		return nil, nil, err
-	}
-	now := Monotonic()
-	err = s.eachNoted(func(key *lbNotedFlow, value *lbNoted) {
-		if e, ok := s.exception(owners, key, value, now); ok {
-			list = append(list, e)
-		} else {
-			stale = append(stale, notedEntry{*key, *value})
-		}
-	})
-	return list, stale, err
-}
-
-// eachNoted calls f for each entry, once or, where entries come and go meanwhile, twice or never.
-func (s *mapSet) eachNoted(f func(*lbNotedFlow, *lbNoted)) error {
-	const atOnce = 4096
-	keys, values := make([]lbNotedFlow, atOnce), make([]lbNoted, atOnce)
-	var cursor ebpf.MapBatchCursor
-	for done := false; !done; {
-		n, err := s.maps["exceptions"].BatchLookup(&cursor, keys, values, nil)
-		if done = errors.Is(err, ebpf.ErrKeyNotExist); err != nil && !done {
+// noted calls do for the flows that are noted, and has those that do not count any more forgotten.
+func (l *look) noted(do func(*Exception), forget bool) error {
+	for b, err := range batches[lbNotedFlow, lbNoted](l.maps["exceptions"]) {
+		if err != nil {
 			return fmt.Errorf("read noted flows: %w", err)
 		}
-		for i := range n {
-			f(&keys[i], &values[i])
+		var list []Exception
+		var stale []notedEntry
+		now := Monotonic()
+		err := l.each(len(b.keys), func(s *mapSet, i int) {
+			e, ok := s.exception(l.owners, &b.keys[i], &b.values[i], now)
+			if !ok {
+				stale = append(stale, notedEntry{b.keys[i], b.values[i]})
+				return
+			}
+			list = append(list, e)
+			l.count(&e)
+		})
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			do(&list[i])
+		}
+		if forget {
+			if err := l.forgetNoted(stale); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

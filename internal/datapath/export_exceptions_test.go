@@ -49,9 +49,10 @@ func (i *Instance) AgeExceptions(by time.Duration) error {
 }
 
 // Exceptions is Datapath.Exceptions.
-func (i *Instance) Exceptions() ([]Exception, error) {
+func (i *Instance) Exceptions() (list []Exception, err error) {
 	d := Datapath{maps: i.set}
-	return d.Exceptions()
+	err = d.Exceptions(func(e *Exception) { list = append(list, *e) })
+	return list, err
 }
 
 // Director is the instance as a Datapath, for what is noted.
@@ -72,6 +73,23 @@ func (i *Instance) FillExceptions() (int, error) {
 func (i *Instance) Recall() (map[string]Recalled, error) {
 	d := Datapath{maps: i.set}
 	return d.Recall()
+}
+
+// Write is the part of Set that waits for who reads numbers.
+func (d *Datapath) Write(want *lb.State, device func(string) (*net.Interface, error)) error {
+	_, err := d.write(d.maps, want, device)
+	return err
+}
+
+// AllNotes are what Notes yields.
+func (d *Datapath) AllNotes(within time.Duration) (all []Note, err error) {
+	for notes, err := range d.Notes(within) {
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, notes...)
+	}
+	return all, nil
 }
 
 // CloseNews lets go of what News reads.
@@ -107,8 +125,11 @@ func (i *Instance) Loads() (map[string][]int, error) {
 // Forget makes it as if there had been no flows.
 func (i *Instance) Forget() error {
 	var keys []lbNotedFlow
-	if err := i.set.eachNoted(func(key *lbNotedFlow, _ *lbNoted) { keys = append(keys, *key) }); err != nil {
-		return err
+	for b, err := range batches[lbNotedFlow, lbNoted](i.set.maps["exceptions"]) {
+		if err != nil {
+			return err
+		}
+		keys = append(keys, b.keys...)
 	}
 	for _, key := range keys {
 		if err := i.set.maps["exceptions"].Delete(&key); err != nil {

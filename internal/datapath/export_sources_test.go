@@ -16,7 +16,7 @@ func (i *Instance) AgeSources(by time.Duration) error {
 	if err := i.ageNewSources(by); err != nil {
 		return err
 	}
-	entries, err := i.set.sources()
+	entries, err := readSources(i.set.maps)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (i *Instance) ageNewSources(by time.Duration) error {
 // PutSources establishes flows of datagrams like the one that leaves from a port: of other clients, from
 // other ports, and silent for a time.
 func (i *Instance) PutSources(like uint16, sources []uint16, silent time.Duration) error {
-	entries, err := i.set.sources()
+	entries, err := readSources(i.set.maps)
 	if err != nil {
 		return err
 	}

@@ -4,8 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
+	"math"
 	"net/netip"
 	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,142 +43,214 @@ const seenLately = 2 * time.Second
 // missedEvery is how often flows are looked for that there was no room for news of.
 const missedEvery = time.Second
 
-// News returns up to so many notes about what the programs noted since the last call, and more only when
-// some were missed. It does not wait.
-func (d *Datapath) News(most int) ([]Note, error) {
+// News returns up to so many notes about what the programs noted since the last call. Of some there may
+// have been no room for news: then Notes of what came by within missed has them. It does not wait.
+func (d *Datapath) News(most int) (notes []Note, missed time.Duration, err error) {
+	reader, missed, err := d.newsReader()
+	if err != nil || reader == nil {
+		return nil, missed, err
+	}
+	items, err := readNews(reader, most)
+	if err != nil {
+		return nil, 0, err
+	}
+	notes, err = d.newsNotes(items)
+	return notes, missed, err
+}
+
+// newsReader returns what news are read from, nil when there are none, and whether some were missed, as may be
+// found out once in a while.
+func (d *Datapath) newsReader() (*ringbuf.Reader, time.Duration, error) {
 	d.numbers.RLock()
 	defer d.numbers.RUnlock()
 	if d.maps == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if d.news == nil {
 		reader, err := ringbuf.NewReader(d.maps.maps["news"])
 		if err != nil {
-			return nil, fmt.Errorf("read news: %w", err)
+			return nil, 0, fmt.Errorf("read news: %w", err)
 		}
 		d.news = reader
 	}
-	var notes []Note
-	if d.news.AvailableBytes() > 0 {
-		var err error
-		if notes, err = d.maps.readNews(d.news, most); err != nil {
-			return nil, err
-		}
+	reader, missed := d.news, time.Duration(0)
+	if now, untold := Monotonic(), atomic.LoadUint64(&d.maps.published().Untold); untold != d.untold && now-d.missedAt >= missedEvery {
+		d.untold, d.missedAt, missed = untold, now, 2*missedEvery
 	}
-	missed, err := d.missedNews(Monotonic())
-	return append(notes, missed...), err
+	if reader.AvailableBytes() == 0 {
+		reader = nil
+	}
+	return reader, missed, nil
 }
 
-// missedNews are about all flows that came by lately when there was no room for news of some, as may be
-// found out once in a while.
-func (d *Datapath) missedNews(now time.Duration) ([]Note, error) {
-	untold := atomic.LoadUint64(&d.maps.published().Untold)
-	if untold == d.untold || now-d.missedAt < missedEvery {
-		return nil, nil
-	}
-	d.untold, d.missedAt = untold, now
-	return d.maps.notes(2 * missedEvery)
+// A newsItem is a record of the ring buffer.
+type newsItem struct {
+	kind   NoteKind
+	noted  lbNewsNoted
+	source lbNewsSource
 }
 
-func (s *mapSet) readNews(reader *ringbuf.Reader, most int) ([]Note, error) {
-	owners, err := s.regionOwners()
-	if err != nil {
-		return nil, err
-	}
+func readNews(reader *ringbuf.Reader, most int) ([]newsItem, error) {
 	reader.SetDeadline(time.Now())
-	var notes []Note
+	var items []newsItem
 	var record ringbuf.Record
-	for len(notes) < most {
+	for len(items) < most {
 		err := reader.ReadInto(&record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, ringbuf.ErrClosed) {
 			break
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read news: %w", err)
 		}
-		note, ok, err := s.newsNote(owners, record.RawSample)
+		item := newsItem{kind: NoteFlow}
+		sample := record.RawSample
+		if len(sample) >= 8 && NoteKind(binary.NativeEndian.Uint64(sample)) == NoteSource {
+			item.kind = NoteSource
+			_, err = binary.Decode(sample, binary.NativeEndian, &item.source)
+		} else {
+			_, err = binary.Decode(sample, binary.NativeEndian, &item.noted)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("decode news: %w", err)
+		}
+		items = append(items, item)
+	}
+	return items, nil
+}
+
+// newsNotes names what news are about.
+func (d *Datapath) newsNotes(items []newsItem) (notes []Note, err error) {
+	for some := range slices.Chunk(items, resolvedAtOnce) {
+		err := d.resolve(func(s *mapSet) error {
+			owners, err := s.regionOwners()
+			if err != nil {
+				return err
+			}
+			now := Monotonic()
+			for i := range some {
+				if note, ok := s.newsNote(owners, &some[i], now); ok {
+					notes = append(notes, note)
+				}
+			}
+			return nil
+		})
 		if err != nil {
 			return nil, err
-		}
-		if ok {
-			notes = append(notes, note)
 		}
 	}
 	return notes, nil
 }
 
-func (s *mapSet) newsNote(owners map[uint32]regionOwner, sample []byte) (Note, bool, error) {
-	if len(sample) >= 8 && NoteKind(binary.NativeEndian.Uint64(sample)) == NoteSource {
-		return s.newsSource(owners, sample)
+func (s *mapSet) newsNote(owners map[uint32]regionOwner, item *newsItem, now time.Duration) (Note, bool) {
+	if item.kind == NoteSource {
+		n := &item.source
+		return s.sourceNote(owners, &sourceEntry{
+			key: lbReturnKey(n.Key), returned: lbReturned(n.Returned), source: lbSource(n.Source), known: true,
+		}, now)
 	}
-	var item lbNewsNoted
-	if _, err := binary.Decode(sample, binary.NativeEndian, &item); err != nil {
-		return Note{}, false, fmt.Errorf("decode news: %w", err)
-	}
-	key, value := lbNotedFlow(item.Flow), lbNoted(item.Noted)
-	note, ok := s.flowNote(owners, &key, &value, Monotonic())
-	return note, ok, nil
+	key, value := lbNotedFlow(item.noted.Flow), lbNoted(item.noted.Noted)
+	return s.flowNote(owners, &key, &value, now)
 }
 
-// Notes returns all that others should know: of flows that came by here within some time, or of all
-// when it is 0.
-func (d *Datapath) Notes(within time.Duration) ([]Note, error) {
-	d.numbers.RLock()
-	defer d.numbers.RUnlock()
-	if d.maps == nil {
-		return nil, nil
-	}
-	return d.maps.notes(within)
-}
-
-func (s *mapSet) notes(within time.Duration) ([]Note, error) {
-	owners, err := s.regionOwners()
-	if err != nil {
-		return nil, err
-	}
-	now := Monotonic()
-	var notes []Note
-	err = s.eachNoted(func(key *lbNotedFlow, value *lbNoted) {
-		if _, ok := s.exception(owners, key, value, now); !ok || within > 0 && now-time.Duration(value.SeenNs) > within {
+// Notes are all that others should know, a part at a time: of flows that came by here within some time, or of
+// all when it is 0. No Set waits while it reads, nor between two parts.
+func (d *Datapath) Notes(within time.Duration) iter.Seq2[[]Note, error] {
+	return func(yield func([]Note, error) bool) {
+		since := time.Duration(math.MinInt64) // some came by before the machine's clock began
+		if within > 0 {
+			since = Monotonic() - within
+		}
+		l, err := d.look()
+		if err != nil {
+			yield(nil, err)
+		}
+		if err != nil || l == nil {
 			return
 		}
-		if note, ok := s.flowNote(owners, key, value, now); ok {
-			notes = append(notes, note)
+		defer l.close()
+		if l.flowNotes(since, yield) {
+			l.sourceNotes(since, yield)
 		}
-	})
-	if err != nil {
-		return nil, err
 	}
-	sourced, err := s.sourceNotes(owners, within)
-	return append(notes, sourced...), err
+}
+
+// flowNotes are about flows that came by here since some time; false when no more are wanted.
+func (l *look) flowNotes(since time.Duration, yield func([]Note, error) bool) bool {
+	for b, err := range batches[lbNotedFlow, lbNoted](l.maps["exceptions"]) {
+		if err != nil {
+			yield(nil, fmt.Errorf("read noted flows: %w", err))
+			return false
+		}
+		var notes []Note
+		now := Monotonic()
+		err := l.each(len(b.keys), func(s *mapSet, i int) {
+			key, value := &b.keys[i], &b.values[i]
+			if time.Duration(value.SeenNs) < since {
+				return
+			}
+			if _, ok := s.exception(l.owners, key, value, now); !ok {
+				return
+			}
+			if note, ok := s.flowNote(l.owners, key, value, now); ok {
+				notes = append(notes, note)
+			}
+		})
+		if err != nil {
+			yield(nil, err)
+			return false
+		}
+		if len(notes) > 0 && !yield(notes, nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // Take makes what another director told part of the memory here. What was seen here just now counts for
 // more; what has no room, or is about what is not served here, is left out.
 func (d *Datapath) Take(notes []Note) error {
-	d.numbers.RLock()
-	defer d.numbers.RUnlock()
-	if d.maps == nil {
-		return nil
+	var t *taker
+	for some := range slices.Chunk(notes, resolvedAtOnce) {
+		err := d.resolve(func(s *mapSet) (err error) {
+			if t == nil || t.set != s || t.written != d.written {
+				if t, err = newTaker(s, d.written); err != nil {
+					return err
+				}
+			}
+			t.now = Monotonic()
+			return t.take(some)
+		})
+		if err != nil {
+			return err
+		}
 	}
-	owners, err := d.maps.regionOwners()
+	return nil
+}
+
+func newTaker(s *mapSet, written uint64) (*taker, error) {
+	owners, err := s.regionOwners()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	t := taker{set: d.maps, now: Monotonic(), regions: make(map[servedAt]uint32, len(owners)), places: make(map[placeOf]uint16)}
-	t.vips = d.maps.vipScopes()
-	t.pools = make(map[uint32]uint32)
+	t := &taker{
+		set: s, written: written, regions: make(map[servedAt]uint32, len(owners)), pools: make(map[uint32]uint32),
+		places: make(map[placeOf]uint16), vips: s.vipScopes(),
+	}
 	for region, owner := range owners {
 		t.regions[servedAt{owner.service, owner.vip}] = region
 		if owner.scheduled {
 			t.pools[region] = owner.pool
 		}
-		for place, e := range d.maps.backends.items[int(region)*int(lbLimitsBACKENDS):][:lb.MaxBackends] {
+		for place, e := range s.backends.items[int(region)*int(lbLimitsBACKENDS):][:lb.MaxBackends] {
 			if e.Ifindex != 0 {
 				t.places[placeOf{region, netip.AddrPortFrom(address(e.AddrHi, e.AddrLo), e.Port)}] = uint16(place)
 			}
 		}
 	}
+	return t, nil
+}
+
+func (t *taker) take(notes []Note) error {
 	for i := range notes {
 		var err error
 		switch notes[i].Kind {
@@ -195,6 +270,7 @@ func (d *Datapath) Take(notes []Note) error {
 // A taker finds numbers for names.
 type taker struct {
 	set     *mapSet
+	written uint64
 	now     time.Duration
 	regions map[servedAt]uint32
 	pools   map[uint32]uint32 // by region, of services that remember all flows

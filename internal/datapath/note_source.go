@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,17 +51,6 @@ func decodeSourceNote(note *Note) (n sourceNote, err error) {
 	return n, nil
 }
 
-// newsSource reads that a flow was established.
-func (s *mapSet) newsSource(owners map[uint32]regionOwner, sample []byte) (Note, bool, error) {
-	var item lbNewsSource
-	if _, err := binary.Decode(sample, binary.NativeEndian, &item); err != nil {
-		return Note{}, false, fmt.Errorf("decode news: %w", err)
-	}
-	e := sourceEntry{key: lbReturnKey(item.Key), returned: lbReturned(item.Returned), source: lbSource(item.Source), known: true}
-	note, ok := s.sourceNote(owners, &e, Monotonic())
-	return note, ok, nil
-}
-
 // sourceNote names what a flow is about; false when it is about nothing that is served.
 func (s *mapSet) sourceNote(owners map[uint32]regionOwner, e *sourceEntry, now time.Duration) (Note, bool) {
 	owner, ok := owners[e.returned.Region]
@@ -78,24 +68,31 @@ func (s *mapSet) sourceNote(owners map[uint32]regionOwner, e *sourceEntry, now t
 	return n.encode(), placeTag(place) == e.source.Tag
 }
 
-// sourceNotes are about the flows that came by here within some time, or about all when it is 0.
-func (s *mapSet) sourceNotes(owners map[uint32]regionOwner, within time.Duration) ([]Note, error) {
-	entries, err := s.sources()
+// sourceNotes are about the flows that came by here since some time.
+func (l *look) sourceNotes(since time.Duration, yield func([]Note, error) bool) {
+	entries, err := readSources(l.maps)
 	if err != nil {
-		return nil, err
+		yield(nil, err)
+		return
 	}
-	var notes []Note
-	now := Monotonic()
-	for i := range entries {
-		e := &entries[i]
-		if !e.known || within > 0 && now-e.seen() > within {
-			continue
+	for entries := range slices.Chunk(entries, readAtOnce) {
+		var notes []Note
+		now := Monotonic()
+		err := l.each(len(entries), func(s *mapSet, i int) {
+			if e := &entries[i]; e.known && e.seen() >= since {
+				if note, ok := s.sourceNote(l.owners, e, now); ok {
+					notes = append(notes, note)
+				}
+			}
+		})
+		if err != nil {
+			yield(nil, err)
+			return
 		}
-		if note, ok := s.sourceNote(owners, e, now); ok {
-			notes = append(notes, note)
+		if len(notes) > 0 && !yield(notes, nil) {
+			return
 		}
 	}
-	return notes, nil
 }
 
 // source takes what another director told of a flow of full NAT.

@@ -90,36 +90,31 @@ func (s *mapSet) scheduled(region uint32) bool {
 	return lbSlotFlags(word>>lbSlotLayoutSLOT_FLAGS_SHIFT)&lbSlotFlagsSLOT_SCHEDULED != 0
 }
 
+// count adds a flow to the connections of its backend, if its service has them counted.
+func (l *look) count(e *Exception) {
+	if pool, ok := l.pools[e.Service]; ok && !e.Closing && !e.Client {
+		l.found[int(pool)*int(lbLimitsBACKENDS)+e.Backend]++
+	}
+}
+
 // correctLoads makes the loads what a look at all flows found. What began and ended while it looked is
 // counted already, and may or may not be among the flows; the next look sets that right. Of what was
 // being opened, half is given up: it was seen again and counted, or never will be.
-func (s *mapSet) correctLoads(before []lbLoad, flows []Exception) error {
-	owners, err := s.regionOwners()
-	if err != nil {
-		return err
-	}
-	pools := make(map[string]uint32)
-	for _, owner := range owners {
-		if owner.scheduled {
-			pools[owner.service] = owner.pool
+func (l *look) correctLoads() error {
+	return l.d.resolve(func(s *mapSet) error {
+		if l.renumbers || s != l.set {
+			return nil // the next look knows
 		}
-	}
-	found := make([]uint64, len(before))
-	for i := range flows {
-		e := &flows[i]
-		if pool, ok := pools[e.Service]; ok && !e.Closing && !e.Client {
-			found[int(pool)*int(lbLimitsBACKENDS)+e.Backend]++
+		for i, found := range l.found {
+			if before := l.before[i].Open; before != found {
+				atomic.AddUint64(&s.loads.items[i].Open, found-before)
+			}
+			if opening := int64(l.before[i].Opening); opening != 0 {
+				atomic.AddUint64(&s.loads.items[i].Opening, uint64(opening/2-opening))
+			}
 		}
-	}
-	for i := range found {
-		if before[i].Open != found[i] {
-			atomic.AddUint64(&s.loads.items[i].Open, found[i]-before[i].Open)
-		}
-		if opening := int64(before[i].Opening); opening != 0 {
-			atomic.AddUint64(&s.loads.items[i].Opening, uint64(opening/2-opening))
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // Loads returns the connections of the backends of services whose flows are remembered, by the

@@ -245,7 +245,7 @@ func (d *Datapath) Set(ctx context.Context, want *lb.State) (Report, error) {
 		}
 		set, report.Grown = grown, d.maps != nil
 	}
-	done, err := d.write(set, want)
+	done, err := d.write(set, want, findDevice)
 	report.Buckets, report.Slots = done.buckets, done.slots
 	if err == nil {
 		err = d.use(set)
@@ -287,10 +287,11 @@ func (d *Datapath) growTo(need sizes) (*mapSet, error) {
 }
 
 // write writes a set, while nobody reads numbers in it.
-func (d *Datapath) write(set *mapSet, want *lb.State) (written, error) {
+func (d *Datapath) write(set *mapSet, want *lb.State, device func(string) (*net.Interface, error)) (written, error) {
 	d.numbers.Lock()
 	defer d.numbers.Unlock()
-	return set.write(want, findDevice)
+	d.written++
+	return set.write(want, device)
 }
 
 // validate refuses what would be an index out of range here or in the kernel.

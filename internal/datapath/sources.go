@@ -144,71 +144,68 @@ func (e *sourceEntry) spoke() time.Duration {
 	return max(e.seen(), time.Duration(e.source.HeardNs))
 }
 
-// sources reads the flows of full NAT that were established.
-func (s *mapSet) sources() ([]sourceEntry, error) {
+// readSources reads the flows of full NAT that were established.
+func readSources(all map[string]*ebpf.Map) ([]sourceEntry, error) {
 	known := make(map[lbNotedFlow]lbSource)
-	err := eachEntry(s.maps["sources"], func(key lbNotedFlow, value lbSource) { known[key] = value })
-	if err != nil {
-		return nil, fmt.Errorf("read sources: %w", err)
+	for b, err := range batches[lbNotedFlow, lbSource](all["sources"]) {
+		if err != nil {
+			return nil, fmt.Errorf("read sources: %w", err)
+		}
+		for i := range b.keys {
+			known[b.keys[i]] = b.values[i]
+		}
 	}
 	var list []sourceEntry
-	err = eachEntry(s.maps["returns"], func(key lbReturnKey, value lbReturned) {
-		e := sourceEntry{key: key, returned: value}
-		if e.source, e.known = known[e.flow()]; e.known && e.source.Port != key.Source {
-			e.source, e.known = lbSource{}, false
+	for b, err := range batches[lbReturnKey, lbReturned](all["returns"]) {
+		if err != nil {
+			return nil, fmt.Errorf("read returns: %w", err)
 		}
-		list = append(list, e)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read returns: %w", err)
+		for i := range b.keys {
+			e := sourceEntry{key: b.keys[i], returned: b.values[i]}
+			if e.source, e.known = known[e.flow()]; e.known && e.source.Port != e.key.Source {
+				e.source, e.known = lbSource{}, false
+			}
+			list = append(list, e)
+		}
 	}
 	return list, nil
 }
 
-// eachEntry calls yield for what is in a hash map, a few thousand at a time.
-func eachEntry[K, V any](m *ebpf.Map, yield func(K, V)) error {
-	const atOnce = 4096
-	keys, values := make([]K, atOnce), make([]V, atOnce)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		for i := range n {
-			yield(keys[i], values[i])
-		}
-		if err != nil {
-			return nil
-		}
-	}
-}
-
-// sourced describes the flows of full NAT, and lists those that have ended, that were silent for longer
-// than they may be, or whose backend is gone.
-func (s *mapSet) sourced() (list []Exception, ended []sourceEntry, err error) {
-	entries, err := s.sources()
-	if err != nil || len(entries) == 0 {
-		return nil, nil, err
-	}
-	owners, err := s.regionOwners()
+// sourced calls do for the flows of full NAT, and has those forgotten that have ended, that were silent
+// for longer than they may be, or whose backend is gone.
+func (l *look) sourced(do func(*Exception), forget bool) error {
+	entries, err := readSources(l.maps)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
 	now := Monotonic()
-	keys := flowhash.Keys(s.keys(halfOf(s.word())))
-	for i := range entries {
-		e := &entries[i]
-		x, ok := s.sourcedException(owners, keys, e, now)
-		silent := max(0, now-e.spoke())
-		switch {
-		case !ok && (e.known || silent >= quarantine), e.isOver() && silent >= quarantine:
-			ended = append(ended, *e)
-		case ok:
-			list = append(list, x)
+	for entries := range slices.Chunk(entries, readAtOnce) {
+		var list []Exception
+		var ended []sourceEntry
+		err := l.each(len(entries), func(s *mapSet, i int) {
+			e := &entries[i]
+			x, ok := s.sourcedException(l.owners, flowhash.Keys(s.keys(halfOf(s.word()))), e, now)
+			silent := max(0, now-e.spoke())
+			switch {
+			case !ok && (e.known || silent >= quarantine), e.isOver() && silent >= quarantine:
+				ended = append(ended, *e)
+			case ok:
+				list = append(list, x)
+			}
+		})
+		if err != nil {
+			return err
+		}
+		for i := range list {
+			do(&list[i])
+		}
+		if forget {
+			if err := l.forgetSources(ended); err != nil {
+				return err
+			}
 		}
 	}
-	return list, ended, nil
+	return nil
 }
 
 // sourcedException is a flow whose place is known: one that is not over has a backend there is a way to.
@@ -242,22 +239,22 @@ func placeTag(b *lbBackend) uint32 {
 }
 
 // forgetSources takes out flows unless something came of them since they were read.
-func (s *mapSet) forgetSources(ended []sourceEntry) error {
+func (l *look) forgetSources(ended []sourceEntry) error {
 	for i := range ended {
 		e := &ended[i]
 		flow := e.flow()
 		var now sourceEntry
-		if err := s.maps["returns"].Lookup(&e.key, &now.returned); err != nil || now.returned != e.returned {
+		if err := l.maps["returns"].Lookup(&e.key, &now.returned); err != nil || now.returned != e.returned {
 			continue
 		}
 		var errs [2]error
 		if e.known {
-			if err := s.maps["sources"].Lookup(&flow, &now.source); err == nil && now.source != e.source {
+			if err := l.maps["sources"].Lookup(&flow, &now.source); err == nil && now.source != e.source {
 				continue
 			}
-			errs[0] = s.maps["sources"].Delete(&flow)
+			errs[0] = l.maps["sources"].Delete(&flow)
 		}
-		errs[1] = s.maps["returns"].Delete(&e.key)
+		errs[1] = l.maps["returns"].Delete(&e.key)
 		for _, err := range errs {
 			if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 				return fmt.Errorf("forget a flow of full NAT: %w", err)

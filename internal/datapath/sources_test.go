@@ -664,11 +664,11 @@ func TestDirectorsTellEachOtherOfFlowsOfFullNAT(t *testing.T) {
 		t.Cleanup(seer.CloseNews)
 		c := d.converse(t, f, "web", 40000)
 		c.opens()
-		if notes, err := seer.News(9); err != nil || len(notes) > 0 {
+		if notes, _, err := seer.News(9); err != nil || len(notes) > 0 {
 			t.Errorf("told of what nobody answered: %v, %v", notes, err)
 		}
 		c.establishes()
-		notes, err := seer.News(9)
+		notes, _, err := seer.News(9)
 		if err != nil || len(notes) != 1 {
 			t.Fatalf("told %v, %v", notes, err)
 		}
@@ -690,7 +690,7 @@ func TestDirectorsTellEachOtherOfFlowsOfFullNAT(t *testing.T) {
 		}
 		fin := c.segment(packettest.RST, 101, 501)
 		c.leaves("forwarded", fin, d.out(c.sourced, fin))
-		all, err := seer.Notes(time.Minute)
+		all, err := seer.AllNotes(time.Minute)
 		if err != nil || len(all) != 1 {
 			t.Fatalf("tells all of %v, %v", all, err)
 		}

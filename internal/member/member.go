@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -49,8 +50,8 @@ type Options struct {
 	// Voted tells that a peer found out something else about backends. It must not wait; may be nil.
 	Voted func()
 	// News, Notes and Take are the datapath's memory of flows, which is told to the peers. All may be nil.
-	News  func(most int) ([]datapath.Note, error)
-	Notes func(within time.Duration) ([]datapath.Note, error)
+	News  func(most int) (notes []datapath.Note, missed time.Duration, err error)
+	Notes func(within time.Duration) iter.Seq2[[]datapath.Note, error]
 	Take  func([]datapath.Note) error
 
 	Log *slog.Logger

@@ -2,9 +2,12 @@ package member
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,7 +30,10 @@ type director struct {
 	mu      sync.Mutex
 	entries map[string]bool
 	fresh   []datapath.Note
-	fails   int // so many times it cannot take what it is told
+	missed  time.Duration
+	lately  []string // what came by within that time
+	unread  int      // so many times not all can be read
+	fails   int      // so many times it cannot take what it is told
 	cut     bool
 	carried int // messages with notes that came
 	largest int
@@ -61,25 +67,41 @@ func newDirectors(t *testing.T, n int) directors {
 	return all
 }
 
-func (d *director) news(most int) ([]datapath.Note, error) {
+func (d *director) news(most int) ([]datapath.Note, time.Duration, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	some := d.fresh[:min(most, len(d.fresh))]
 	d.fresh = d.fresh[len(some):]
-	return some, nil
+	missed := d.missed
+	d.missed = 0
+	return some, missed, nil
 }
 
-// notes says that nothing goes on: what is told again is no part of these tests.
-func (d *director) notes(within time.Duration) ([]datapath.Note, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	var all []datapath.Note
-	for entry := range d.entries {
+// notes says that nothing goes on, but what there was no room for among the news.
+func (d *director) notes(within time.Duration) iter.Seq2[[]datapath.Note, error] {
+	return func(yield func([]datapath.Note, error) bool) {
+		d.mu.Lock()
+		keys := d.lately
 		if within == 0 {
-			all = append(all, note(entry))
+			keys = slices.Sorted(maps.Keys(d.entries))
+		}
+		failed := d.unread > 0
+		d.unread--
+		d.mu.Unlock()
+		for keys := range slices.Chunk(keys, maxNotes) {
+			var some []datapath.Note
+			for _, key := range keys {
+				some = append(some, note(key))
+			}
+			if !yield(some, nil) {
+				return
+			}
+			if failed {
+				yield(nil, errUnread)
+				return
+			}
 		}
 	}
-	return all, nil
 }
 
 func (d *director) take(notes []datapath.Note) error {
@@ -272,10 +294,10 @@ func TestAnOfferWaitsUntilThePeerKnowsTheFlows(t *testing.T) {
 
 func TestNotesThatAreCutOffAreNotUnderstood(t *testing.T) {
 	d := newMemory(&Options{}, nil)
-	whole := encodeNotes(7, true, []datapath.Note{note("a flow"), note("")})
-	number, last, notes, err := decodeNotes(whole)
-	if diff := cmp.Diff([]datapath.Note{note("a flow"), {Kind: datapath.NoteFlow, Key: []byte{}, Value: []byte("at b1")}}, notes); diff != "" || number != 7 || !last || err != nil {
-		t.Errorf("number %d, last %v, %v (-want +got):\n%s", number, last, err, diff)
+	whole := append(binary.BigEndian.AppendUint64(nil, 7), encodeNotes(partLast, []datapath.Note{note("a flow"), note("")})...)
+	number, part, notes, err := decodeNotes(whole)
+	if diff := cmp.Diff([]datapath.Note{note("a flow"), {Kind: datapath.NoteFlow, Key: []byte{}, Value: []byte("at b1")}}, notes); diff != "" || number != 7 || part != partLast || err != nil {
+		t.Errorf("number %d, part %v, %v (-want +got):\n%s", number, part, err, diff)
 	}
 	ends := []int{notesHeader, notesHeader + noteSizes + len("a flow") + len("at b1"), len(whole)} // of a note each
 	for n := range whole {
