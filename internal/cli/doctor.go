@@ -30,8 +30,8 @@ func doctorCommand(a *app) *cobra.Command {
 ARP that is answered for them, a strict rp_filter, a way back that is missing or a director, tunnels
 that nothing takes off; of nat, a gateway that is no director. On a director: backends that cannot
 be reached as the service needs it, tunnels that are too small, routing that is off and needed for
-nat, redirects that lead its backends elsewhere, masquerading without an address for it, and, by
-asking on the link, who else answers for a VIP.
+nat, redirects that lead its backends elsewhere, masquerading without an address for it, who cannot
+be a client of nat, and, by asking on the link, who else answers for a VIP.
 
 What the machine is to be is known from its lbd, from a file, or for a backend without lbd from
 --vips and the flags beside it: with --file, lbd need not answer. Needs root. Exit code 4 when
@@ -160,7 +160,7 @@ func directorOf(cfg *config.Config) doctor.Director {
 		for _, b := range s.Backends {
 			d.Backends = append(d.Backends, doctor.Target{
 				Service: s.Name, Name: b.Name, Addr: b.Address, Method: s.Forward, Encap: s.Encap, MSS: int(s.MSS), V6: v6,
-				Protocol: all,
+				Protocol: all, SourceNAT: s.SourceNAT,
 			})
 		}
 	}

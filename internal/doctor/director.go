@@ -41,6 +41,8 @@ type Target struct {
 	Encap   lb.Encap // of tunnel
 	MSS     int      // that larger ones are cut to; 0: they are not
 	V6      bool     // clients' packets are IPv6
+	// SourceNAT, of nat: replies come to the VIP by themselves.
+	SourceNAT bool
 	// Protocol is that of which all ports are the service's; ProtocolAny: it has only some.
 	Protocol lb.Protocol
 }
@@ -125,6 +127,9 @@ func (t Target) way(r *report) error {
 	}
 	if t.Method == lb.ForwardTunnel {
 		t.size(r, name, mtu)
+	}
+	if t.Method == lb.ForwardNAT && !t.SourceNAT && !via.IsValid() {
+		r.ok("clients", t.subject(), "neither it nor others on the link of %s can be clients of the VIP: answers would not come by here; with source-nat they can", name)
 	}
 	return nil
 }

@@ -286,3 +286,31 @@ func TestABackendThatAnswersForAVIPIsNamed(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// What is as it must be with NAT on one link, and surprises: said, but no mistake.
+func TestWhoCannotBeAClientOfNATIsSaid(t *testing.T) {
+	l := newDirector(t)
+	target := func(name, addr string, source bool) doctor.Target {
+		return doctor.Target{Service: "web", Name: name, Addr: netip.MustParseAddr(addr), Method: lb.ForwardNAT, SourceNAT: source}
+	}
+	d := doctor.Director{Backends: []doctor.Target{
+		target("near", "192.0.2.21", false), target("full", "192.0.2.21", true), target("beyond", "203.0.113.21", false),
+	}}
+	var said []doctor.Finding
+	must(t, l.director.Do(func() error {
+		findings, err := d.Examine(t.Context())
+		for _, f := range findings {
+			if f.Check == "clients" {
+				said = append(said, f)
+			}
+		}
+		return err
+	}))
+	want := []doctor.Finding{{
+		Check: "clients", Subject: "web/near", OK: true,
+		Found: "neither it nor others on the link of eth0 can be clients of the VIP: answers would not come by here; with source-nat they can",
+	}}
+	if diff := cmp.Diff(want, said); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}

@@ -13,7 +13,7 @@ import (
 // A Finding is one thing that was looked at.
 type Finding struct {
 	Check string `json:"check"` // what was looked at: vip, arp, shared, rp-filter, ndp, gateway, tunnel, mtu, link, route,
-	// routing, redirects, masquerade
+	// routing, redirects, masquerade, clients
 	Subject string   `json:"subject"` // of what: an address, an interface, a backend
 	OK      bool     `json:"ok"`
 	Found   string   `json:"found"`         // what is there, and what is wrong with it
