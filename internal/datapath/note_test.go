@@ -147,6 +147,7 @@ func toldToForget(p *pair) {
 	}
 	p.tell(p.news(1))
 	p.told.hasNoted("told", map[uint16]int{portOld: 1}) // where it has that backend
+	p.seer.age(reusedAfter)
 	p.seer.goes("its port is used again", p.seer.segment(portOld, syn), 1)
 	p.tell(p.news(1))
 	p.told.hasNoted("told of the end", map[uint16]int{})
