@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What happens to lbd is nothing to the traffic: the kernel goes on by itself.
+// What happens to lbd is nothing to the traffic: the kernel goes on by itself, also where no node has one.
 func TestRestartsAndKillsOfTheDaemonLoseNothing(t *testing.T) {
 	for _, attach := range []string{"native", "generic"} {
 		t.Run(attach, func(t *testing.T) {
@@ -22,11 +22,17 @@ func TestRestartsAndKillsOfTheDaemonLoseNothing(t *testing.T) {
 			}
 			tap := newTap(t, c.client)
 			load := c.startLoad(t)
-			for i := range 50 {
-				n := c.nodes[i%len(c.nodes)]
+			for range 17 { // 51 of each in either mode
 				for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
-					n.stop(signal)
-					n.start()
+					for _, n := range c.nodes {
+						n.stop(signal)
+					}
+					for _, n := range c.nodes {
+						n.launch()
+					}
+					for _, n := range c.nodes {
+						n.await()
+					}
 				}
 			}
 			load.stop()
