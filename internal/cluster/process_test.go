@@ -21,22 +21,9 @@ import (
 	"github.com/lbctl/lbctl/internal/nettest"
 )
 
-// childEnv makes the test binary a node: it says which one, in JSON.
-const childEnv = "LB_CLUSTER_TEST_NODE"
+func TestMain(m *testing.M) { nettest.Main(m, runChild) }
 
-func TestMain(m *testing.M) {
-	if text := os.Getenv(childEnv); text != "" {
-		if err := runChild(text); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// A child is a node in a process of its own: memberlist's goroutines dial, and only a whole process
-// is inside a namespace with all of them.
+// A child is a node in a process of its own: memberlist's goroutines dial.
 type child struct {
 	Name     string
 	Bind     netip.AddrPort
@@ -96,9 +83,7 @@ func runChild(text string) error {
 type process struct {
 	child
 	host *netlab.Host
-	cmd  *netlab.Command
-	in   io.WriteCloser
-	read sync.WaitGroup
+	run  *nettest.Child // nil: it does not
 
 	mu       sync.Mutex
 	lives    map[string]uint64    // of the peers that are alive
@@ -164,29 +149,8 @@ func (w *world) whole(t *testing.T) {
 func (p *process) start(t *testing.T) {
 	t.Helper()
 	p.Life++
-	text, err := json.Marshal(p.child)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	p.lives, p.since, p.messages, p.changes = make(map[string]uint64), make(map[string]time.Time), nil, 0
-	p.cmd = p.host.Command(context.Background(), self)
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
-	p.cmd.Stderr = &logWriter{t: t, name: p.Name}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.read.Go(func() { p.listen(out) })
+	p.run = nettest.StartChild(t, p.host, p.Name, p.child, p.listen)
 }
 
 func (p *process) listen(out io.Reader) {
@@ -213,15 +177,13 @@ func (p *process) listen(out io.Reader) {
 
 // kill ends the process as kill -9 does.
 func (p *process) kill(t *testing.T) {
-	if p.cmd == nil {
+	if p.run == nil {
 		return
 	}
-	if err := p.cmd.Process.Kill(); err != nil {
+	if err := p.run.Kill(); err != nil {
 		t.Error(err)
 	}
-	p.read.Wait()
-	_ = p.cmd.Wait() // signal: killed
-	p.cmd = nil
+	p.run = nil
 }
 
 // sees waits until a peer lives a life; 0 is dead. It returns when that was told.
@@ -249,7 +211,7 @@ func (p *process) seen() (string, int) {
 
 func (p *process) say(t *testing.T, message string) {
 	t.Helper()
-	if _, err := fmt.Fprintln(p.in, message); err != nil {
+	if _, err := fmt.Fprintln(p.run.In, message); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -268,14 +230,3 @@ func (p *process) gets(t *testing.T, want ...string) {
 
 // port returns the switch's end of a node's cable.
 func (p *process) port() string { return p.host.Name + "-eth0" }
-
-// logWriter brings a child's log into the test's.
-type logWriter struct {
-	t    *testing.T
-	name string
-}
-
-func (w *logWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s: %s", w.name, strings.TrimSpace(string(b)))
-	return len(b), nil
-}

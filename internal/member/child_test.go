@@ -27,26 +27,14 @@ import (
 	"github.com/lbctl/lbctl/internal/heartbeat"
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/member"
+	"github.com/lbctl/lbctl/internal/nettest"
 	"github.com/lbctl/lbctl/internal/ownership"
 	"github.com/lbctl/lbctl/internal/store"
 )
 
-// childEnv makes the test binary a member: it says which one, in JSON.
-const childEnv = "LB_MEMBER_TEST_NODE"
+func TestMain(m *testing.M) { nettest.Main(m, runChild) }
 
-func TestMain(m *testing.M) {
-	if text := os.Getenv(childEnv); text != "" {
-		if err := runChild(text); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
-	}
-	os.Exit(m.Run())
-}
-
-// A child is a member in a process of its own: it opens sockets in many goroutines, and only a whole
-// process is inside a namespace with all of them. Its kernel only notes what it is told.
+// A child is a member in a process of its own. Its kernel only notes what it is told.
 type child struct {
 	Name      string
 	Nodes     []string // all of the configuration

@@ -2,13 +2,11 @@ package member_test
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -37,9 +35,7 @@ type lab struct {
 type process struct {
 	child
 	host    *netlab.Host
-	cmd     *netlab.Command
-	in      io.WriteCloser
-	read    sync.WaitGroup
+	run     *nettest.Child // nil: it does not
 	answers chan line
 
 	mu       sync.Mutex
@@ -100,40 +96,7 @@ func (l *lab) host(t *testing.T, network *netlab.Lab, name string, address netip
 // start begins a process of a node.
 func (p *process) start(t *testing.T) {
 	t.Helper()
-	text, err := json.Marshal(p.child)
-	if err != nil {
-		t.Fatal(err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.cmd = p.host.Command(context.Background(), self)
-	p.cmd.Env = append(os.Environ(), childEnv+"="+string(text))
-	p.cmd.SysProcAttr.Setsid = true
-	p.cmd.Stderr = &logWriter{t: t, name: p.Name}
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	p.read.Go(func() { p.listen(out) })
-}
-
-// logWriter brings a child's log into the test's.
-type logWriter struct {
-	t    *testing.T
-	name string
-}
-
-func (w *logWriter) Write(b []byte) (int, error) {
-	w.t.Logf("%s: %s", w.name, strings.TrimSpace(string(b)))
-	return len(b), nil
+	p.run = nettest.StartChild(t, p.host, p.Name, p.child, p.listen)
 }
 
 func (p *process) listen(out io.Reader) {
@@ -157,25 +120,24 @@ func (p *process) listen(out io.Reader) {
 
 // kill ends the process as kill -9 does; its kernel goes on.
 func (p *process) kill(t *testing.T) {
-	if p.cmd == nil {
+	if p.run == nil {
 		return
 	}
-	_ = p.cmd.Process.Kill() // it may have ended
-	p.ends(t)
+	_ = p.run.Kill() // it may have ended
+	p.run = nil
 }
 
 // ends waits for the end of the process.
 func (p *process) ends(t *testing.T) {
 	t.Helper()
-	p.read.Wait()
-	_ = p.cmd.Wait() // how it ended is not of interest
-	p.cmd = nil
+	p.run.Wait()
+	p.run = nil
 }
 
 // ask gives a command and returns the answer.
 func (p *process) ask(t *testing.T, command, want string) line {
 	t.Helper()
-	if _, err := fmt.Fprintln(p.in, command); err != nil {
+	if _, err := fmt.Fprintln(p.run.In, command); err != nil {
 		t.Fatal(err)
 	}
 	select {
