@@ -32,18 +32,8 @@ func (r *reader) masquerades(c *Config, v value) {
 
 // masked reads whose packets get another source. What an earlier one takes already would never apply.
 func (r *reader) masked(c *Config, out string, v value) []netip.Prefix {
-	items, ok := r.items(v, true)
-	switch {
-	case !ok:
-		return nil
-	case !v.given():
-		r.fail(v, "", "missing")
-		return nil
-	case len(items) == 0:
-		r.fail(v, "", "names no network")
-		return nil
-	case len(items) > maxMasks:
-		r.fail(v, "", "%d networks are more than %d", len(items), maxMasks)
+	items, ok := r.some(v, "network", "networks", maxMasks)
+	if !ok {
 		return nil
 	}
 	var taken, list []netip.Prefix

@@ -69,18 +69,8 @@ func (r *reader) hookEvents(v value) []HookEvent {
 
 // command reads a program and its arguments. There is no shell, so the path is absolute.
 func (r *reader) command(v value) []string {
-	items, ok := r.items(v, true)
-	switch {
-	case !ok:
-		return nil
-	case !v.given():
-		r.fail(v, "", "missing")
-		return nil
-	case len(items) == 0:
-		r.fail(v, "", "names no program")
-		return nil
-	case len(items) > maxArguments:
-		r.fail(v, "", "%d arguments are more than %d", len(items), maxArguments)
+	items, ok := r.some(v, "program", "arguments", maxArguments)
+	if !ok {
 		return nil
 	}
 	command := []string{r.absolute(items[0])}

@@ -167,6 +167,24 @@ func (r *reader) items(v value, lone bool) ([]value, bool) {
 	return items, true
 }
 
+// some is items of a sequence, or of a single value, that has to be there: one at least, and most at most.
+func (r *reader) some(v value, one, many string, most int) ([]value, bool) {
+	items, ok := r.items(v, true)
+	switch {
+	case !ok:
+		return nil, false
+	case !v.given():
+		r.fail(v, "", "missing")
+	case len(items) == 0:
+		r.fail(v, "", "names no %s", one)
+	case len(items) > most:
+		r.fail(v, "", "%d %s are more than %d", len(items), many, most)
+	default:
+		return items, true
+	}
+	return nil, false
+}
+
 // text returns a scalar's text, and whether there is one.
 func (r *reader) text(v value) (string, bool) {
 	if !v.given() {
