@@ -76,6 +76,18 @@ func newNode(t *testing.T, sample uint32) *node {
 		Tables:      []*lb.Table{ownership()},
 		SampleDrops: sample,
 	}
+	n.set(t, state)
+	t.Cleanup(func() {
+		if err := os.RemoveAll(n.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return n
+}
+
+// set gives the node's datapath a state.
+func (n *node) set(t *testing.T, state *lb.State) {
+	t.Helper()
 	n.do(t, func() error {
 		d, err := datapath.Open(datapath.Options{Dir: n.dir, Mode: datapath.ModeGeneric, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
@@ -85,12 +97,6 @@ func newNode(t *testing.T, sample uint32) *node {
 		_, err = d.Set(t.Context(), state)
 		return err
 	})
-	t.Cleanup(func() {
-		if err := os.RemoveAll(n.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return n
 }
 
 func (n *node) do(t *testing.T, f func() error) {

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -10,7 +9,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
@@ -44,20 +42,11 @@ func (n *node) forwarding(t *testing.T) {
 			service("tunnel", 0, 83, lb.ForwardTunnel, lb.EncapIP, "203.0.113.21", 0),
 			service("gue", 0, 84, lb.ForwardTunnel, lb.EncapGUE, "2001:db8::21", 0),
 			full,
-			service("nat6", 1, 86, lb.ForwardNAT, lb.EncapIP, "2001:db8::22", 0),
 			service("mixed", 1, 87, lb.ForwardTunnel, lb.EncapIP, "203.0.113.21", 0),
 		},
 		Tables: []*lb.Table{{Owners: make([]int16, lb.Buckets)}},
 	}
-	n.do(t, func() error {
-		d, err := datapath.Open(datapath.Options{Dir: n.dir, Mode: datapath.ModeGeneric, Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			return err
-		}
-		defer d.Close()
-		_, err = d.Set(t.Context(), state)
-		return err
-	})
+	n.set(t, state)
 }
 
 // Whichever way a packet goes to its backend, a trace says what leaves: where to, by which tunnel, and what
@@ -73,10 +62,8 @@ func TestATraceShowsWhatLeavesForABackend(t *testing.T) {
 			"ipv4 tunnel 192.0.2.1 -> 203.0.113.21, ttl 64, around tcp 198.51.100.7:40000 -> 192.0.2.80:83, ttl 63",
 		"tcp 198.51.100.7:40000 192.0.2.80:84": "106 bytes to " + mac +
 			"gue [2001:db8::1]:PORT -> [2001:db8::21]:6080, ttl 64, around tcp 198.51.100.7:40000 -> 192.0.2.80:84, ttl 63",
-		"tcp 198.51.100.7:40000 192.0.2.80:85":          "54 bytes to " + mac + "tcp 192.0.2.80:PORT -> 10.0.0.21:8080, ttl 63",
-		"tcp [2001:db8::7]:40000 [2001:db8:1::80]:86":   "74 bytes to " + mac + "tcp [2001:db8::7]:40000 -> [2001:db8::22]:86, ttl 63",
-		"tcp [2001:db8::7]:40000 [2001:db8:1::80]:87":   "94 bytes to " + mac + "ipv6 tunnel 192.0.2.1 -> 203.0.113.21, ttl 64, around tcp [2001:db8::7]:40000 -> [2001:db8:1::80]:87, ttl 63",
-		"tcp 198.51.100.7:40000 192.0.2.80:82 --vlan 7": "58 bytes to " + mac + "tcp 198.51.100.7:40000 -> 10.0.0.21:8080, ttl 63",
+		"tcp 198.51.100.7:40000 192.0.2.80:85":        "54 bytes to " + mac + "tcp 192.0.2.80:PORT -> 10.0.0.21:8080, ttl 63",
+		"tcp [2001:db8::7]:40000 [2001:db8:1::80]:87": "94 bytes to " + mac + "ipv6 tunnel 192.0.2.1 -> 203.0.113.21, ttl 64, around tcp [2001:db8::7]:40000 -> [2001:db8:1::80]:87, ttl 63",
 	} {
 		got := n.lbctl(t, "trace "+line)
 		_, out, _ := strings.Cut(got.Stdout, "\nout       ")
