@@ -26,7 +26,11 @@ func (m *Machine) claim() {
 	}
 	var parts []Part
 	for _, name := range m.domains() {
-		if missing := m.Tokens[name].plan.mine.Without(m.taken(name)); !missing.Empty() {
+		missing := m.Tokens[name].plan.mine.Without(m.Tokens[name].Held)
+		if missing.Empty() {
+			continue
+		}
+		if missing = missing.Without(m.unreleased(name)); !missing.Empty() {
 			parts = append(parts, Part{name, missing})
 		}
 	}

@@ -64,9 +64,22 @@ func (s Set) And(other Set) Set {
 
 // Without returns the buckets that are in s and not in another set.
 func (s Set) Without(other Set) Set {
+	if s.in(other) {
+		return nil // as it is most of the time, and a bitmap is not small
+	}
 	rest := slices.Clone(s)
 	rest.RemoveAll(other)
 	return rest
+}
+
+// in says whether another set has all buckets of s.
+func (s Set) in(other Set) bool {
+	for i, w := range s[:min(len(s), len(other))] {
+		if w&^other[i] != 0 {
+			return false
+		}
+	}
+	return len(s) <= len(other) || s[len(other):].Empty()
 }
 
 // Len counts the buckets.

@@ -34,3 +34,14 @@ func TestSetsDoWhatSetsDo(t *testing.T) {
 		t.Error("max, Equal or Has is wrong")
 	}
 }
+
+// A machine asks all the time what is missing or too much, and mostly nothing is.
+func TestNothingLeftOfASetTakesNoMemory(t *testing.T) {
+	small, large := SetOf(1, 64, 200), SetOf(1, 2, 64, 200, 4095)
+	for _, pair := range [][2]Set{{small, large}, {small, small}, {nil, small}, {append(slices.Clone(small), 0, 0), small}} {
+		var rest Set
+		if n := testing.AllocsPerRun(100, func() { rest = pair[0].Without(pair[1]) }); n != 0 || !rest.Empty() {
+			t.Errorf("%v without %v: %v, and %v allocations", pair[0], pair[1], rest, n)
+		}
+	}
+}
