@@ -41,15 +41,7 @@ func TestEveryWayToBackends(t *testing.T) {
 					forward: way.forward, encap: way.encap, six: way.six, announce: announce,
 					directors: 2, weights: []int{100, 100, 200}, tuning: unhurried,
 				})
-				p := f.bring(t)
-				for _, b := range f.backends {
-					b.serve()
-					b.send(transfer)
-				}
-				f.wantConnections(t)
-				f.wantDatagrams(t)
-				f.wantPings(t)
-				f.wantTransfers(t, p)
+				f.wantAnswers(t)
 				for i, n := range f.nodes {
 					if (n.counted(t, "forwarded") > 5000) != (announce != "failover" || i == 0) {
 						t.Errorf("%s forwarded %d packets", n.name, n.counted(t, "forwarded"))
@@ -87,6 +79,20 @@ func (f *farm) bring(t *testing.T) *path {
 		}
 	}
 	return p
+}
+
+// wantAnswers has all backends serve, and the clients ask for everything that there is.
+func (f *farm) wantAnswers(t *testing.T) {
+	t.Helper()
+	p := f.bring(t)
+	for _, b := range f.backends {
+		b.serve()
+		b.send(transfer)
+	}
+	f.wantConnections(t)
+	f.wantDatagrams(t)
+	f.wantPings(t)
+	f.wantTransfers(t, p)
 }
 
 func (f *farm) wantConnections(t *testing.T) {
