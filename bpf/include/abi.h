@@ -281,8 +281,8 @@ struct backend {
 
 /* What a backend has to do, as far as its director knows; a look of lbd corrects the counts. */
 struct load {
-	__u64 open; /* of two segments or more, and not closed */
-	__u64 opening; /* of one; below 0 when more were seen again than were counted */
+	__u64 open; /* of three segments or more, and not closed */
+	__u64 opening; /* of fewer; below 0 when more were seen again than were counted */
 	__u32 maxconn; /* 0: as many as come */
 	__u32 weight; /* 0: it gets no new flows */
 };
@@ -605,7 +605,12 @@ struct udp_seen {
 /* The protocol of a note about a client and not one flow of it: ports are 0. */
 enum noted_protocol { NOTED_CLIENT = 255 };
 
-enum noted_flags { NOTED_CLOSING = 1 /* the client sent FIN or RST */ };
+enum noted_flags {
+	NOTED_CLOSING = 1, /* the client sent FIN or RST */
+	NOTED_RESET = 2, /* RST: if it goes on, somebody else did */
+	NOTED_OPEN = 4, /* it was seen three times, or more: it counts among connections */
+	NOTED_PROVEN = 8, /* it was seen PROVING_SECONDS after since_ns, or later */
+};
 
 /*
  * Glimpses whose place would be the same. The way that was written longest ago is the next one to
@@ -620,6 +625,7 @@ struct glimpse_set {
 struct noted {
 	__u64 seen_ns; /* by this director; CLOCK_MONOTONIC_COARSE, as the next */
 	__u64 heard_ns; /* by another one, as it told us; written by lbd */
+	__u64 since_ns; /* when it was noted; of one that is closing, when it was closed */
 	__u32 slot;
 	__u16 place; /* of its backend; SLOT_NOBODY in news of one that is forgotten */
 	__u16 flags; /* enum noted_flags */
@@ -647,7 +653,7 @@ struct asked {
 	__u8 opens; /* it is a SYN */
 	__u8 quoted; /* by an ICMP error: it tells nothing of the flow */
 	__u8 watched; /* it is another director's, and opens */
-	__u8 closes; /* it is a FIN or RST */
+	__u8 closes; /* FIN and RST, as it has them */
 	/* the rest is of services that schedule, as in struct service */
 	__u8 scheduler;
 	__u64 client_hi; /* the part of the source that affinity goes by */

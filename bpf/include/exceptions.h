@@ -5,7 +5,8 @@
  * its simulation has the rules of this file in Go.
  *
  * A flow is noted when it is seen for the second time: what is sent once, as a flood from made-up
- * sources is, leaves an eight-byte glimpse in a table of fixed size, and no more.
+ * sources is, leaves an eight-byte glimpse in a table of fixed size, and no more. A note says, too,
+ * whether it was seen a third time, and seconds later: what was not is the first to be forgotten.
  */
 #pragma once
 
@@ -96,14 +97,30 @@ ALWAYS_INLINE void tell_noted(const struct noted_flow *flow, const struct noted 
 }
 
 /* Notes where a flow is; says whether there was room. */
+ALWAYS_INLINE int store_noted(const struct noted_flow *flow, const struct noted *noted)
+{
+	if (!bpf_map_update_elem(&exceptions, flow, noted, BPF_ANY))
+		return 1;
+	__sync_fetch_and_add(&directory.unnoted, 1);
+	return 0;
+}
+
+/* And others hear of it. */
 ALWAYS_INLINE int note_flow(const struct noted_flow *flow, const struct noted *noted)
 {
-	if (bpf_map_update_elem(&exceptions, flow, noted, BPF_ANY)) {
-		__sync_fetch_and_add(&directory.unnoted, 1);
+	if (!store_noted(flow, noted))
 		return 0;
-	}
 	tell_noted(flow, noted);
 	return 1;
+}
+
+/* The flags of a note whose flow goes on. */
+ALWAYS_INLINE __u16 flags_on(const struct noted *noted, __u64 now)
+{
+	__s64 age = now - noted->since_ns;
+
+	return noted->flags | NOTED_OPEN |
+	       (age >= (__s64)(PROVING_SECONDS * NS_PER_S) ? NOTED_PROVEN : 0);
 }
 
 /* Forgets where a flow was: its ports are used again. */
@@ -132,15 +149,12 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 	struct noted fresh = {};
 	__u64 now, tag, *glimpse, seen;
 	__u32 flags, place, previous;
-	int is_tcp;
 
 	if (!asked)
 		return SLOT_NOBODY;
 	key = asked->flow; /* Linux 6.1 takes keys from the stack only */
 	flags = asked->slot_word >> SLOT_FLAGS_SHIFT;
 	place = asked->slot_word >> SLOT_CURRENT_SHIFT & SLOT_NOBODY;
-	previous = asked->slot_word >> SLOT_PREVIOUS_SHIFT & SLOT_NOBODY;
-	is_tcp = key.protocol == PROTO_TCP;
 	now = bpf_ktime_get_coarse_ns();
 	glimpse = find_glimpse(&key, &tag);
 	if (!glimpse)
@@ -168,26 +182,32 @@ __attribute__((noinline)) int place_in_transition(struct asked *asked)
 
 	noted = bpf_map_lookup_elem(&exceptions, &key);
 	if (noted && is_usable(key.region, noted->place)) {
-		if (!tracing)
+		if (!tracing && !asked->quoted) {
 			noted->seen_ns = now;
+			noted->flags = flags_on(noted, now);
+		}
 		return noted->place;
 	}
 	if (seen && (seen & GLIMPSE_TAG) == tag && (!(seen & GLIMPSE_SYN) || flags & SLOT_MOVING) &&
 	    glimpse_age(seen, now) <= (seen & GLIMPSE_SYN ? OPENING_SECONDS : asked->idle)) {
 		fresh.place = seen >> GLIMPSE_PLACE_SHIFT & SLOT_NOBODY;
 		if (is_usable(key.region, fresh.place)) {
-			fresh.seen_ns = now;
+			fresh.seen_ns = fresh.since_ns = now;
 			fresh.slot = asked->slot;
+			if (!(seen & GLIMPSE_SYN) && glimpse_age(seen, now) > PROVING_SECONDS)
+				fresh.flags = NOTED_PROVEN;
 			/* when there is no room, the glimpse goes on deciding */
 			if (!tracing && !asked->quoted && !note_flow(&key, &fresh))
 				*(volatile __u64 *)glimpse = glimpse_of(tag, 0, fresh.place, now);
 			return fresh.place;
 		}
 	}
-	if (is_tcp && flags & SLOT_MOVING && previous != SLOT_NOBODY)
+	/* not before: the stack ends here */
+	previous = asked->slot_word >> SLOT_PREVIOUS_SHIFT & SLOT_NOBODY;
+	if (key.protocol == PROTO_TCP && flags & SLOT_MOVING && previous != SLOT_NOBODY)
 		place = previous;
-	if (flags & (is_tcp ? SLOT_MOVING : SLOT_NOTING) && place != SLOT_NOBODY && !tracing &&
-	    !asked->quoted)
+	if (flags & (key.protocol == PROTO_TCP ? SLOT_MOVING : SLOT_NOTING) &&
+	    place != SLOT_NOBODY && !tracing && !asked->quoted)
 		*(volatile __u64 *)glimpse = glimpse_of(tag, 0, place, now);
 	return place;
 }

@@ -85,7 +85,7 @@ ALWAYS_INLINE __u32 ask_flow(struct xdp_md *ctx, enum question question, const s
 	asked->slot_word = choice;
 	asked->idle = flow->protocol == PROTO_TCP ? service->tcp_idle : service->udp_idle;
 	asked->opens = is_segment && opens(ctx, flow->l4);
-	asked->closes = is_segment && closes(ctx, flow->l4);
+	asked->closes = is_segment ? closes(ctx, flow->l4) : 0;
 	asked->quoted = question != ASK_SERVICE;
 	asked->watched = watched;
 	if (!(choice >> SLOT_FLAGS_SHIFT & SLOT_SCHEDULED))

@@ -3,8 +3,9 @@
  * Services that choose a backend for each flow, and so remember them all: those with a scheduler
  * that does not follow from the flow, with affinity, or with backends that take a limited number of
  * connections. A choice is a glimpse until the flow is seen again, and a note from then on, as for
- * slots in transition: a flood from made-up sources makes no notes. What is unknown is where its
- * slot says, as it is in services that remember nothing.
+ * slots in transition: a flood from made-up sources makes no notes. It counts as a connection, and
+ * others hear of it, when it is seen for the third time: no flood of pairs does. What is unknown is
+ * where its slot says, as it is in services that remember nothing.
  */
 #pragma once
 
@@ -15,6 +16,7 @@
 #define PLACE_NEW 0x2000 /* the flow is new: somebody is to be chosen */
 #define PLACE_AGAIN 0x4000 /* it is seen for the second time: to be noted there */
 #define PLACE_BY_SLOT 0x8000 /* nothing is known of it */
+#define PLACE_NOTED 0x10000 /* its note is to say more of it */
 
 #define CROWDED_SECONDS 10 /* that new flows go by their slots after a note found no room */
 #define TRIES 64 /* backends that are looked at for one that has room */
@@ -227,6 +229,71 @@ ALWAYS_INLINE int is_crowded(__u32 pool, __u64 now)
 	return rota && rota->crowded && now - rota->crowded < CROWDED_SECONDS * NS_PER_S;
 }
 
+/*
+ * Whether a noted flow stays at its place when a SYN comes. Of a connection that lives it is old,
+ * or made up; and so may be what closed it just now.
+ */
+ALWAYS_INLINE int is_kept(const struct asked *asked, const struct noted *noted, __u64 now)
+{
+	__u64 most = noted->flags & NOTED_CLOSING ? PROVING_SECONDS : asked->idle;
+	__s64 silent = now - last_ns(noted);
+
+	return !asked->opens || silent <= (__s64)(most * NS_PER_S);
+}
+
+/* Whether a note counts among the connections of its backend. */
+ALWAYS_INLINE int is_counted(__u16 flags)
+{
+	return (flags & (NOTED_OPEN | NOTED_CLOSING)) == NOTED_OPEN;
+}
+
+/* What a packet of a noted flow says of it, where that is more than was known. */
+__attribute__((noinline)) int see_noted(struct asked *asked)
+{
+	__u64 now = bpf_ktime_get_coarse_ns();
+	struct noted fresh = {};
+	struct noted_flow key;
+	struct noted *noted;
+	__u16 before, flags;
+
+	if (!asked)
+		return 0;
+	key = asked->flow;
+	noted = bpf_map_lookup_elem(&exceptions, &key);
+	if (!noted)
+		return 0;
+	before = flags = noted->flags;
+	noted->seen_ns = now;
+	if (asked->closes) {
+		if (!(before & NOTED_CLOSING)) {
+			flags &= ~NOTED_PROVEN;
+			noted->since_ns = now;
+		}
+		flags |= asked->closes & TCP_RST ? NOTED_CLOSING | NOTED_RESET : NOTED_CLOSING;
+	} else if (!asked->opens) {
+		flags = flags_on(noted, now);
+		if ((flags & (NOTED_RESET | NOTED_PROVEN)) == (NOTED_RESET | NOTED_PROVEN))
+			flags &= ~(NOTED_RESET | NOTED_CLOSING);
+	} else if (before & NOTED_CLOSING) {
+		flags &= ~(NOTED_RESET | NOTED_CLOSING | NOTED_PROVEN);
+		noted->since_ns = now;
+	}
+	if (flags == before)
+		return 0;
+	noted->flags = flags;
+	add_load(asked->pool, noted->place, is_counted(flags) - is_counted(before),
+		 -!!(flags & ~before & NOTED_OPEN));
+	if (!((flags ^ before) & (NOTED_OPEN | NOTED_CLOSING)))
+		return 0;
+	tell_noted(&key, noted);
+	if (!asked->affinity || !(flags & ~before & NOTED_OPEN))
+		return 0;
+	fresh = (struct noted){.seen_ns = now, .since_ns = now, .place = noted->place};
+	fresh.slot = noted->slot;
+	client_key(asked, &key);
+	return note_flow(&key, &fresh);
+}
+
 /* What is remembered of a packet's flow: a note, or a glimpse of its first packet. */
 __attribute__((noinline)) int recall_place(struct asked *asked)
 {
@@ -239,19 +306,15 @@ __attribute__((noinline)) int recall_place(struct asked *asked)
 		return SLOT_NOBODY;
 	key = asked->flow; /* Linux 6.1 takes keys from the stack only */
 	noted = bpf_map_lookup_elem(&exceptions, &key);
-	if (noted && is_usable(key.region, noted->place) &&
-	    /* a SYN of a connection that lives is old, or made up */
-	    (!asked->opens ||
-	     (!(noted->flags & NOTED_CLOSING) && now - last_ns(noted) <= asked->idle * NS_PER_S))) {
+	if (noted && is_usable(key.region, noted->place) && is_kept(asked, noted, now)) {
+		place = noted->place;
 		if (tracing || asked->quoted)
-			return noted->place;
+			return place;
+		if (asked->opens || asked->closes || noted->flags & NOTED_RESET ||
+		    flags_on(noted, now) != noted->flags)
+			return place | PLACE_NOTED;
 		noted->seen_ns = now;
-		if (asked->closes && !(noted->flags & NOTED_CLOSING)) {
-			noted->flags |= NOTED_CLOSING;
-			tell_noted(&key, noted);
-			add_load(asked->pool, noted->place, -1, 0);
-		}
-		return noted->place;
+		return place;
 	}
 	glimpse = find_glimpse(&key, &tag);
 	if (!glimpse)
@@ -269,7 +332,7 @@ __attribute__((noinline)) int recall_place(struct asked *asked)
 	    is_crowded(asked->pool, now))
 		return PLACE_BY_SLOT;
 	if (noted && !tracing) {
-		if (!(noted->flags & NOTED_CLOSING))
+		if (is_counted(noted->flags))
 			add_load(asked->pool, noted->place, -1, 0);
 		forget_flow(&key, asked->slot);
 	}
@@ -299,7 +362,7 @@ __attribute__((noinline)) int glimpse_place(struct asked *asked, __u32 place)
 	return 0;
 }
 
-/* A flow that was seen once is seen again: it is noted, and its client. */
+/* A flow that was seen once is seen again: it is noted. Others hear of it when it goes on. */
 __attribute__((noinline)) int note_place(struct asked *asked, __u32 place)
 {
 	struct noted fresh = {};
@@ -312,13 +375,13 @@ __attribute__((noinline)) int note_place(struct asked *asked, __u32 place)
 		return 0;
 	key = asked->flow;
 	pool = asked->pool;
-	fresh.seen_ns = bpf_ktime_get_coarse_ns();
+	fresh.seen_ns = fresh.since_ns = bpf_ktime_get_coarse_ns();
 	fresh.slot = asked->slot;
 	fresh.place = place;
 	glimpse = find_glimpse(&key, &tag);
 	if (!glimpse)
 		return 0;
-	if (!note_flow(&key, &fresh)) {
+	if (!store_noted(&key, &fresh)) {
 		/* the glimpse goes on deciding */
 		*(volatile __u64 *)glimpse = glimpse_of(tag, 0, place, fresh.seen_ns);
 		rota = bpf_map_lookup_elem(&turns, &pool);
@@ -327,11 +390,7 @@ __attribute__((noinline)) int note_place(struct asked *asked, __u32 place)
 		return 0;
 	}
 	*(volatile __u64 *)glimpse = 0;
-	add_load(pool, place, 1, -1);
-	if (!asked->affinity)
-		return 0;
-	client_key(asked, &key);
-	return note_flow(&key, &fresh);
+	return 1;
 }
 
 /*
@@ -353,6 +412,10 @@ ALWAYS_INLINE __u32 scheduled_place(struct asked *asked)
 	if (place & PLACE_AGAIN) {
 		place &= SLOT_NOBODY;
 		note_place(asked, place);
+	}
+	if (place & PLACE_NOTED) {
+		place &= SLOT_NOBODY;
+		see_noted(asked);
 	}
 	if (place != PLACE_BY_SLOT)
 		return place;

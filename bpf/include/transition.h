@@ -43,12 +43,12 @@ ALWAYS_INLINE int opens(struct xdp_md *ctx, __u16 l4)
 	return tcp && (tcp->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == TCP_SYN;
 }
 
-/* FIN or RST: who sent it will send no more. */
+/* FIN and RST, as the segment has them: who sent it will send no more. */
 ALWAYS_INLINE int closes(struct xdp_md *ctx, __u16 l4)
 {
 	struct tcp *tcp = TCP_HEADER(ctx, l4, flags);
 
-	return tcp && tcp->flags & (TCP_FIN | TCP_RST);
+	return tcp ? tcp->flags & (TCP_FIN | TCP_RST) : 0;
 }
 
 enum sought { SOUGHT_NOTHING, SOUGHT_LISTENER, SOUGHT_COOKIE, SOUGHT_FLOW };

@@ -28,13 +28,19 @@ type Exception struct {
 	Current  bool        // which is where the slot's new flows go, too
 	Silent   time.Duration
 	Closing  bool   // the client sent FIN or RST
+	Counts   bool   // among the connections of its backend
 	Client   bool   // no flow, but the affinity of a client: Remote and Local have no ports
 	Source   uint16 // the VIP's port that it leaves from, of full NAT; 0 of others
 	Over     bool   // of full NAT: it has ended, and its port is not given out yet
 }
 
-// closingIdle is how long a flow is remembered whose client closed it: until nothing of it is under way.
-const closingIdle = time.Minute
+// How long a flow may be silent that says nothing for itself.
+const (
+	resetIdle   = time.Minute      // its client reset it: until nothing of it is under way
+	closingIdle = 2 * time.Minute  // its client has no more to say, and said nothing since; the backend may have
+	openingIdle = time.Minute      // it goes on for no longer than made-up flows do, and there is less than little room
+	pairIdle    = 10 * time.Second // it was seen twice, as what is made up is, and there is little room
+)
 
 // TellWithin is how soon a director tells others again of a flow that comes by there. So much longer than
 // it may be silent a flow is remembered, as it may not be silent for another director.
@@ -104,12 +110,14 @@ type notedEntry struct {
 
 // noted calls do for the flows that are noted, and has those that do not count any more forgotten.
 func (l *look) noted(do func(*Exception), forget bool) error {
+	found := 0
 	for b, err := range batches[lbNotedFlow, lbNoted](l.maps["exceptions"]) {
 		if err != nil {
 			return fmt.Errorf("read noted flows: %w", err)
 		}
 		var list []Exception
 		var stale []notedEntry
+		found += len(b.keys)
 		now := Monotonic()
 		err := l.each(len(b.keys), func(s *mapSet, i int) {
 			e, ok := s.exception(l.owners, &b.keys[i], &b.values[i], now)
@@ -131,6 +139,9 @@ func (l *look) noted(do func(*Exception), forget bool) error {
 				return err
 			}
 		}
+	}
+	if forget {
+		l.set.noted.Store(int64(found))
 	}
 	return nil
 }
@@ -158,18 +169,42 @@ func (s *mapSet) exception(owners map[uint32]regionOwner, key *lbNotedFlow, valu
 	e.Current, e.Mark = int(current) == e.Backend, mark
 	e.Closing = value.Flags&uint16(lbNotedFlagsNOTED_CLOSING) != 0
 	e.Client = key.Protocol == uint8(lbNotedProtocolNOTED_CLIENT)
-	idle := owner.udpIdle
-	switch {
-	case e.Client:
-		idle = owner.affinity
-	case e.Closing:
-		idle = closingIdle
-	case e.Protocol == lb.ProtocolTCP:
-		idle = owner.tcpIdle
-	}
+	e.Counts = value.counts(key)
+	idle := s.idleOf(&e, &owner, lbNotedFlags(value.Flags))
 	place := &s.backends.items[key.Region*uint32(lbLimitsBACKENDS)+uint32(value.Place)]
 	e.Addr, e.Port = address(place.AddrHi, place.AddrLo), place.Port
 	return e, e.Silent <= idle+TellWithin && place.Ifindex != 0
+}
+
+// counts is is_counted of schedule.h.
+func (n *lbNoted) counts(key *lbNotedFlow) bool {
+	flags := lbNotedFlags(n.Flags) & (lbNotedFlagsNOTED_OPEN | lbNotedFlagsNOTED_CLOSING)
+	return flags == lbNotedFlagsNOTED_OPEN && key.Protocol != uint8(lbNotedProtocolNOTED_CLIENT)
+}
+
+// idleOf is how long a flow may be silent. What is made up proves nothing: when it may be that it takes the
+// room of others, what proved nothing is forgotten sooner.
+func (s *mapSet) idleOf(e *Exception, owner *regionOwner, flags lbNotedFlags) time.Duration {
+	idle := owner.udpIdle
+	if e.Protocol == lb.ProtocolTCP {
+		idle = owner.tcpIdle
+	}
+	noted, room := s.noted.Load(), int64(s.maps["exceptions"].MaxEntries())
+	switch proven := flags&lbNotedFlagsNOTED_PROVEN != 0; {
+	case e.Client:
+		return owner.affinity
+	case flags&lbNotedFlagsNOTED_RESET != 0, e.Closing && !proven && noted > room/2:
+		return resetIdle
+	case proven:
+		return idle
+	case e.Closing:
+		return closingIdle
+	case flags&lbNotedFlagsNOTED_OPEN == 0 && noted > room/2:
+		return min(idle, pairIdle)
+	case noted > room*3/4:
+		return min(idle, openingIdle)
+	}
+	return idle
 }
 
 // A regionOwner is the service whose a region is.

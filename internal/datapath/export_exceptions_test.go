@@ -19,7 +19,8 @@ func (i *Instance) AgeExceptions(by time.Duration) error {
 	it := exceptions.Iterate()
 	for it.Next(&key, &value) {
 		value.SeenNs -= uint64(by) // before the machine was started, perhaps
-		if value.HeardNs != 0 {    // it was heard of
+		value.SinceNs -= uint64(by)
+		if value.HeardNs != 0 { // it was heard of
 			value.HeardNs -= uint64(by)
 		}
 		aged[key] = value

@@ -370,6 +370,7 @@ type lbNoted struct {
 	_       structs.HostLayout
 	SeenNs  uint64
 	HeardNs uint64
+	SinceNs uint64
 	Slot    uint32
 	Place   uint16
 	Flags   uint16
@@ -379,6 +380,9 @@ type lbNotedFlags uint32
 
 const (
 	lbNotedFlagsNOTED_CLOSING lbNotedFlags = 1
+	lbNotedFlagsNOTED_RESET   lbNotedFlags = 2
+	lbNotedFlagsNOTED_OPEN    lbNotedFlags = 4
+	lbNotedFlagsNOTED_PROVEN  lbNotedFlags = 8
 )
 
 type lbNotedFlow struct {

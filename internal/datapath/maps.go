@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -92,6 +93,7 @@ type mapSet struct {
 	replies   *region[lbReply]
 
 	inherited map[uint16]uint32 // regions by scope, of the set that this one replaces
+	noted     atomic.Int64      // flows, when they were last looked at
 }
 
 // newMapSet creates empty maps in the kernel, pinned nowhere.

@@ -400,9 +400,10 @@ func (t *taker) flow(note *Note) error {
 		t.count(&key, &before, -1)
 		return nil
 	}
-	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, uint64(max(1, t.now-n.silent))), Slot: uint32(n.slot), Place: place, Flags: n.flags}
-	if before.Place == place {
-		value.Flags |= before.Flags
+	heard := uint64(max(1, t.now-n.silent))
+	value := lbNoted{SeenNs: before.SeenNs, HeardNs: max(before.HeardNs, heard), SinceNs: heard, Slot: uint32(n.slot), Place: place, Flags: n.flags}
+	if update == ebpf.UpdateAny && before.Place == place {
+		value.join(&before, n.silent >= t.now-time.Duration(before.SeenNs))
 	}
 	switch err := m.Update(&key, &value, update); {
 	case errors.Is(err, unix.E2BIG):
@@ -418,10 +419,24 @@ func (t *taker) flow(note *Note) error {
 	return nil
 }
 
+// join adds what is known of a flow already to what is told of it. Who saw it last knows whether it is closed.
+func (n *lbNoted) join(before *lbNoted, sawLast bool) {
+	const closed = uint16(lbNotedFlagsNOTED_CLOSING | lbNotedFlagsNOTED_RESET)
+	was := n.Flags & closed
+	if sawLast {
+		n.Flags |= before.Flags
+	} else {
+		n.Flags |= before.Flags &^ closed
+	}
+	if was == before.Flags&closed {
+		n.SinceNs = before.SinceNs
+	}
+}
+
 // count adds to the connections of a backend, if its service has them counted.
 func (t *taker) count(key *lbNotedFlow, value *lbNoted, n int) {
 	pool, scheduled := t.pools[key.Region]
-	if !scheduled || key.Protocol == uint8(lbNotedProtocolNOTED_CLIENT) || value.Flags&uint16(lbNotedFlagsNOTED_CLOSING) != 0 {
+	if !scheduled || !value.counts(key) {
 		return
 	}
 	load := &t.set.loads.items[pool*uint32(lbLimitsBACKENDS)+uint32(value.Place)]

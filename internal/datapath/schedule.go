@@ -92,7 +92,7 @@ func (s *mapSet) scheduled(region uint32) bool {
 
 // count adds a flow to the connections of its backend, if its service has them counted.
 func (l *look) count(e *Exception) {
-	if pool, ok := l.pools[e.Service]; ok && !e.Closing && !e.Client {
+	if pool, ok := l.pools[e.Service]; ok && e.Counts {
 		l.found[int(pool)*int(lbLimitsBACKENDS)+e.Backend]++
 	}
 }

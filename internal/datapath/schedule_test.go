@@ -2,6 +2,7 @@ package datapath_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -129,6 +131,10 @@ func TestScheduledFlows(t *testing.T) {
 		{"datagrams are scheduled", scheduledDatagrams},
 		{"errors", scheduledErrors},
 		{"what closes is forgotten soon", closingFlows},
+		{"what is closed by halves stays while it goes on", halfClosed},
+		{"what was reset by somebody else stays", madeUpResets},
+		{"pairs from made-up sources fill nobody", pairsFillNobody},
+		{"who says nothing is remembered while there is room", silentSinceItOpened},
 		{"affinity", affinity},
 		{"a full backend passes on", fullPassesOn},
 		{"a full backend may drop", fullDrops},
@@ -332,13 +338,19 @@ func closingFlows(l *slotLab) {
 	backend := l.open(1000)
 	l.goes("it closes", l.segment(1000, packettest.FIN|packettest.ACK), backend)
 	l.goes("and acknowledges", l.segment(1000, packettest.ACK), backend)
-	l.age(50 * time.Second)
+	l.age(2 * time.Minute)
 	l.hasNoted("for a while", map[uint16]int{1000: backend})
-	l.goes("a late one", l.segment(1000, packettest.ACK), backend)
-	l.age(80 * time.Second)
+	l.age(20 * time.Second)
 	l.hasNoted("then no more", map[uint16]int{})
+	backend = l.open(1000)
+	l.goes("it is reset", l.segment(1000, packettest.RST), backend)
+	l.age(80 * time.Second)
+	l.hasNoted("which is sooner", map[uint16]int{})
 	backend = l.open(1001)
 	l.goes("another one closes", l.segment(1001, packettest.FIN|packettest.ACK), backend)
+	l.goes("and opens again just then", l.segment(1001, packettest.SYN), backend)
+	l.goes("or ends", l.segment(1001, packettest.FIN|packettest.ACK), backend)
+	l.age(5 * time.Second)
 	if got := l.open(1001); got == backend {
 		l.Errorf("its port is used again, and it is no new flow")
 	}
@@ -352,6 +364,103 @@ func closingFlows(l *slotLab) {
 	}
 }
 
+// Of one that is closed by halves a director sees what the client acknowledges.
+func halfClosed(l *slotLab) {
+	for port := range uint16(6) {
+		backend := l.open(1000 + port)
+		l.goes("it ends what it has to say", l.segment(1000+port, packettest.FIN|packettest.ACK), backend)
+		l.age(80 * time.Second)
+		l.noted()
+		l.goes("and hears something", l.segment(1000+port, packettest.ACK), backend)
+		l.age(slotTCPIdle - time.Minute)
+		l.noted()
+		l.goes("and more", l.segment(1000+port, packettest.ACK), backend)
+	}
+	l.hasLoads("which is no load of new ones", 0, 0, 0)
+	l.age(slotTCPIdle + time.Minute)
+	l.hasNoted("as long as any other", map[uint16]int{})
+}
+
+func madeUpResets(l *slotLab) {
+	at := make(map[uint16]int)
+	for port := range uint16(6) {
+		at[1000+port] = l.open(1000 + port)
+	}
+	lives := func() {
+		l.Helper()
+		for port, backend := range at {
+			l.goes("it lives", l.segment(port, packettest.ACK), backend)
+		}
+	}
+	made := func(flags uint8) {
+		l.Helper()
+		for port, backend := range at {
+			l.goes("somebody says something in its name", l.segment(port, flags), backend)
+		}
+	}
+	made(packettest.RST)
+	made(packettest.SYN)
+	lives()
+	made(packettest.RST)
+	l.hasLoads("who says so is believed at first", 0, 0, 0)
+	l.age(20 * time.Second)
+	lives()
+	l.age(20 * time.Second)
+	made(packettest.SYN)
+	lives()
+	l.age(slotTCPIdle - time.Minute)
+	l.noted()
+	lives()
+	l.hasLoads("all of them count", 2, 2, 2)
+	for port := range l.noted() {
+		l.at(l.segment(port, packettest.RST))
+	}
+	l.hasLoads("reset by themselves", 0, 0, 0)
+	l.age(5 * time.Second)
+	stay := 0
+	for port, backend := range l.noted() {
+		if l.at(l.segment(port, packettest.SYN)) == backend {
+			stay++
+		}
+	}
+	if stay == 6 {
+		l.Error("who was reset and opens again is scheduled as it was")
+	}
+}
+
+// The segment after a SYN proves nothing, where nobody sees what the backend answered.
+func pairsFillNobody(l *slotLab) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.maxconn = [3]int{10, 10, 10}
+	l.schedule(r)
+	const pairs = 3000
+	for port := range uint16(pairs) {
+		for _, flags := range []uint8{packettest.SYN, packettest.ACK} {
+			if l.at(l.segment(20_000+port, flags)) == lb.NoBackend {
+				l.Fatalf("after %d pairs all are full", port)
+			}
+		}
+	}
+	l.hasLoads("of pairs", 0, 0, 0)
+	for port := range uint16(30) {
+		if l.open(1000+port) == lb.NoBackend {
+			l.Fatalf("connection %d is refused", port)
+		}
+	}
+	l.hasLoads("of connections", 10, 10, 10)
+	l.goes("one too many", l.segment(1100, packettest.SYN), lb.NoBackend)
+	r = equal(lb.SchedulerLeastConn)
+	l.schedule(r)
+}
+
+func silentSinceItOpened(l *slotLab) {
+	backend := l.at(l.segment(1000, packettest.SYN))
+	l.goes("it is open", l.segment(1000, packettest.ACK), backend)
+	l.age(slotTCPIdle - time.Minute)
+	l.hasNoted("and says nothing", map[uint16]int{1000: backend})
+	l.goes("for long", l.segment(1000, packettest.ACK), backend)
+}
+
 func affinity(l *slotLab) {
 	const keeps = 100 * time.Second
 	r := equal(lb.SchedulerRoundRobin)
@@ -359,7 +468,9 @@ func affinity(l *slotLab) {
 	l.schedule(r)
 	backend := l.at(l.segment(1000, packettest.SYN))
 	l.goes("the next one, before the first is open", l.segment(1001, packettest.SYN), backend)
-	l.goes("the first goes on", l.segment(1000, packettest.ACK), backend)
+	for range 2 {
+		l.goes("the first goes on", l.segment(1000, packettest.ACK), backend)
+	}
 	for port := range uint16(10) {
 		l.goes("a new one of the same client", l.segment(1002+port, packettest.SYN), backend)
 	}
@@ -563,7 +674,7 @@ func fullFixtures() []fixture {
 		l := slotLab{family: f}
 		list = append(list, inFamily(f, []fixture{{
 			sentence: "a SYN is dropped when all backends are full",
-			before:   [][]byte{l.segment(50000, packettest.SYN), l.segment(50000, packettest.ACK)},
+			before:   [][]byte{l.segment(50000, packettest.SYN), l.segment(50000, packettest.ACK), l.segment(50000, packettest.ACK)},
 			frame:    l.segment(50001, packettest.SYN), want: dropped("full", f.serviceScope("tcp", vipMine)),
 		}})...)
 	}
@@ -595,5 +706,23 @@ func TestWithoutRoomForNotesFlowsGoByTheirSlots(t *testing.T) {
 	}
 	if unnoted := l.instance.Director().Unnoted(); unnoted == 0 {
 		t.Error("nobody counted that there was no room")
+	}
+}
+
+// What was seen twice, and no more, is forgotten when it takes half of the room: what goes on is not.
+func TestPairsFromMadeUpSourcesMakeRoom(t *testing.T) {
+	l := &slotLab{t, v4, instanceOf(t, rosterWorld(equal(lb.SchedulerRoundRobin)))}
+	at := make(map[uint16]int)
+	for port := uint16(1000); port < 1100; port++ {
+		at[port] = l.open(port)
+	}
+	if _, err := l.instance.FillExceptions(); err != nil && !errors.Is(err, unix.E2BIG) {
+		t.Fatal(err)
+	}
+	l.noted() // sees how many there are
+	l.age(30 * time.Second)
+	l.noted() // and forgets
+	if diff := gocmp.Diff(at, l.noted()); diff != "" {
+		t.Errorf("what is remembered (-want +got):\n%s", diff)
 	}
 }
