@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lbctl/lbctl/internal/balance"
@@ -37,6 +38,7 @@ type forwarder struct {
 	flows    map[string][]int         // of each place, when somebody looked last
 	loads    map[string][]int         // connections of each place, of services that remember their flows
 	remember map[string]bool          // services that do
+	any      atomic.Bool              // one does
 	orderers map[string]*balance.Orderer
 	looks    chan *flowsLook  // that are done
 	looking  bool             // one goes on
@@ -200,6 +202,7 @@ func (p *planner) forward() {
 		f.outputs[s.Name], f.targets[s.Name] = output, target
 	}
 	f.applied, f.seen = false, nil
+	f.any.Store(len(f.remember) > 0)
 	f.resolve(p.cfg)
 	if next > 0 {
 		f.due = time.After(next)

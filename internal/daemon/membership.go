@@ -65,6 +65,7 @@ func (p *planner) join() error {
 		News:       p.path.News,
 		Notes:      p.path.Notes,
 		Take:       p.path.Take,
+		Opening:    p.forwarder.opening,
 		Log:        p.opts.Log,
 	})
 	if err != nil {

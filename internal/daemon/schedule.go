@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"slices"
+	"time"
 
 	"github.com/lbctl/lbctl/internal/balance"
 	"github.com/lbctl/lbctl/internal/config"
@@ -14,6 +15,18 @@ import (
 func remembers(s *config.Service, admins map[store.BackendName]store.BackendAdmin) bool {
 	limited := func(b config.Backend) bool { return maxConnOf(s, &b, admins) > 0 }
 	return s.Scheduler != lb.SchedulerMaglev || s.Affinity > 0 || slices.ContainsFunc(s.Backends, limited)
+}
+
+// handshake is how long most clients take from a SYN to the next segment.
+const handshake = 500 * time.Millisecond
+
+// opening is for how long a connection may be opening at a place that other directors cannot know. It may be called
+// from any goroutine.
+func (f *forwarder) opening() time.Duration {
+	if f.any.Load() {
+		return handshake
+	}
+	return 0
 }
 
 // maxConnOf is how many connections people want a backend to have at most.

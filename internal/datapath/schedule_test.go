@@ -141,6 +141,7 @@ func TestScheduledFlows(t *testing.T) {
 		{"when all are full one says sorry", fullSorry},
 		{"maglev overflows, too", fullMaglev},
 		{"what is unknown goes by its slot", unknownBySlot},
+		{"what opens while its bucket leaves goes by its slot", bucketsThatLeave},
 		{"a service may begin and end to remember", beginsAndEnds},
 	} {
 		for i, f := range families {
@@ -587,6 +588,32 @@ func fullMaglev(l *slotLab) {
 	}
 	if got := l.look(); got[0] != 4 || got[1] != 4 || got[2] != 16 {
 		l.Errorf("connections: %v", got)
+	}
+}
+
+// The bucket's next owner sends what is unknown there, too.
+func bucketsThatLeave(l *slotLab) {
+	r := equal(lb.SchedulerRoundRobin)
+	r.slots = 2
+	l.schedule(r)
+	before := make(map[uint16]int)
+	for port := range uint16(9) {
+		before[1000+port] = l.at(l.segment(1000+port, packettest.SYN))
+	}
+	state := rosterWorld(r)
+	state.Tables[tableMine] = marked(1, lb.MarkDelegate)
+	if _, err := l.instance.Set(state, worldDevice); err != nil {
+		l.Fatal(err)
+	}
+	if got := l.shares(2000, 9); got != [3]int{0, 0, 9} {
+		l.Errorf("while its bucket leaves: %v", got)
+	}
+	for port, backend := range before {
+		l.goes("what opened before goes on", l.segment(port, packettest.ACK), backend)
+	}
+	l.schedule(r)
+	if got := l.shares(3000, 9); got != [3]int{3, 3, 3} {
+		l.Errorf("when it stays after all: %v", got)
 	}
 }
 

@@ -53,6 +53,9 @@ type Options struct {
 	News  func(most int) (notes []datapath.Note, missed time.Duration, err error)
 	Notes func(within time.Duration) iter.Seq2[[]datapath.Note, error]
 	Take  func([]datapath.Note) error
+	// Opening is for how long a connection may be opening whose place does not follow from its packets; 0 while
+	// there is none. It is called from any goroutine; may be nil.
+	Opening func() time.Duration
 
 	Log *slog.Logger
 }

@@ -24,6 +24,8 @@ type worker struct {
 	ready  chan struct{} // closed when what the kernel must do is known
 	wake   chan struct{}
 
+	followed time.Time // when the kernel last did what was new; of the goroutine of run
+
 	mu    sync.Mutex
 	todo  order
 	clear bool          // the kernel holds nothing of a life before this process
@@ -52,10 +54,7 @@ func (w *worker) begin() {
 	w.todo.agreed = agreed
 	w.mu.Unlock()
 	close(w.ready)
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.stir()
 }
 
 // refresh makes the kernel follow what is known besides what the machine says.
@@ -63,10 +62,7 @@ func (w *worker) refresh(agreed *desired.Agreement) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.todo.agreed = agreed
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
+	w.stir()
 }
 
 // add takes over what the machine said. It is called from the goroutine that owns the machine.
@@ -91,10 +87,7 @@ func (w *worker) add(a ownership.Actions) {
 		w.renew(a.Lease)
 	}
 	if w.anew || !w.todo.empty() {
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+		w.stir()
 	}
 }
 
@@ -151,6 +144,7 @@ func (w *worker) work(ctx context.Context) {
 		w.mu.Unlock()
 	}
 	if o.agreed != nil {
+		w.followed = time.Now()
 		w.mu.Lock()
 		w.clear = true
 		w.mu.Unlock()
@@ -158,6 +152,7 @@ func (w *worker) work(ctx context.Context) {
 	w.endow()
 	for _, l := range o.send {
 		if l.offer { // who takes buckets knows their flows first
+			w.ripen(ctx)
 			w.member.memory.settle(ctx, l.to)
 		}
 		w.member.post(l)
@@ -165,6 +160,37 @@ func (w *worker) work(ctx context.Context) {
 	w.mu.Lock()
 	w.busy = false
 	w.mu.Unlock()
+}
+
+// ripen waits until the connections are open that were opening when the kernel began to choose for buckets that
+// leave as their next owner will. What is urgent does not wait.
+func (w *worker) ripen(ctx context.Context) {
+	if w.member.opts.Opening == nil {
+		return
+	}
+	ripe := time.NewTimer(time.Until(w.followed.Add(w.member.opts.Opening())))
+	defer ripe.Stop()
+	for urgent := false; !urgent; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ripe.C:
+			return
+		case <-w.wake:
+			defer w.stir()
+			w.mu.Lock()
+			urgent = w.todo.agreed != nil
+			w.mu.Unlock()
+		}
+	}
+}
+
+// stir has what waits done, now or when the work of this moment is.
+func (w *worker) stir() {
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
 }
 
 // endow gives a new life its first lease, once the kernel holds nothing of the one before and the
