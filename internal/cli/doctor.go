@@ -71,6 +71,9 @@ func (a *app) doctor(ctx context.Context, flags doctorFlags) error {
 
 func (a *app) examine(ctx context.Context, flags doctorFlags) ([]doctor.Finding, error) {
 	if len(flags.vips) > 0 {
+		if flags.file != "" || flags.node != "" {
+			return nil, usageError{errors.New("--vips is for a backend without a file: leave out --file and --node")}
+		}
 		backend, err := flags.backend()
 		if err != nil {
 			return nil, usageError{err}

@@ -37,6 +37,7 @@ func TestAFileThatNodesShareIsCheckedForOneOfThem(t *testing.T) {
 		{"backend recipe --node n1", exitUsage, "--node is for --file\n"},
 		{"doctor --file " + file + " --node n2", exitFailed, "no service forwards to backends: there is nothing to look at; see lbctl status\n"},
 		{"doctor --node n1", exitUsage, "--node is for --file\n"},
+		{"doctor --vips 192.0.2.80 --file " + file, exitUsage, "lbctl: --vips is for a backend without a file: leave out --file and --node\n"},
 	} {
 		got := lbctl(t, nil, strings.Fields(c.line)...)
 		first, _, _ := strings.Cut(got.Stdout+got.Stderr, "\n    ") // the excerpt of a file
