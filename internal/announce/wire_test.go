@@ -43,7 +43,7 @@ func TestNeighboursFollowAnnouncements(t *testing.T) {
 	knows := func(mac string) {
 		t.Helper()
 		for _, vip := range []netip.Addr{vip4, vip6} {
-			nettest.Eventually(t, 5*time.Second, func() error {
+			nettest.Eventually(t, time.Minute, func() error {
 				if got := nettest.Neighbor(t, hosts["client"], "eth0", vip); got != mac {
 					return fmt.Errorf("the client knows %s at %s, want %s", vip, got, mac)
 				}

@@ -53,7 +53,7 @@ func intrude(t *testing.T, key cluster.Key, name string, at, to netip.AddrPort, 
 			t.Error(err)
 		}
 	})
-	nettest.Eventually(t, 5*time.Second, func() error { // who is to be joined may not listen yet
+	nettest.Eventually(t, time.Minute, func() error { // who is to be joined may not listen yet
 		_, err := list.Join([]string{to.String()})
 		return err
 	})
@@ -72,7 +72,7 @@ func (i *intruder) send(t *testing.T, to netip.AddrPort, message []byte) {
 // drops waits until exactly these reasons have counted, gossip errors aside.
 func (n *node) drops(t *testing.T, want map[cluster.Reason]uint64) {
 	t.Helper()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		got := n.Counters().Dropped
 		maps.DeleteFunc(got, func(r cluster.Reason, count uint64) bool { return count == 0 || r == cluster.GossipError })
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -117,7 +117,7 @@ func TestForgedMessagesAreDroppedAndCounted(t *testing.T) {
 		bad.send(t, s.addr(1), forged.message)
 		want[forged.reason]++
 	}
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		got := n1.Counters().Dropped
 		maps.DeleteFunc(got, func(r cluster.Reason, count uint64) bool {
 			return count == 0 || r == cluster.GossipError || r == cluster.BadClaim
@@ -142,7 +142,7 @@ func TestAMessageCountsOnceAndForOneLife(t *testing.T) {
 	// A node of its own make, so that the test can sign in its name.
 	own := newNodeKey(t)
 	n2 := intrude(t, key, "n2", s.addr(2), s.addr(1), cluster.SealMeta("prod", "n2", 3, s.addr(2), own))
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if len(n1.Peers()) != 1 {
 			return fmt.Errorf("peers: %+v", n1.Peers())
 		}
@@ -167,7 +167,7 @@ func TestAMessageCountsOnceAndForOneLife(t *testing.T) {
 	n2.send(t, s.addr(1), seal(4, 5, 1)) // a new life begins
 	n1.gets(t, "n2: 3 10", "n2: 3 9", "n2: 4 1")
 	n2.send(t, s.addr(1), seal(3, 5, 12)) // and the old one is over
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if got := n1.Counters().Dropped[cluster.Replayed]; got != 4 {
 			return fmt.Errorf("%d replays", got)
 		}

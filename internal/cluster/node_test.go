@@ -129,7 +129,7 @@ func (n *node) changed() []string {
 // sees waits until exactly these peers are alive.
 func (n *node) sees(t *testing.T, want ...string) {
 	t.Helper()
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if got := n.alive(); !slices.Equal(got, want) {
 			return fmt.Errorf("alive: %q, want %q, status %+v", got, want, n.Status())
 		}
@@ -141,7 +141,7 @@ func (n *node) sees(t *testing.T, want ...string) {
 func (n *node) gets(t *testing.T, want ...string) {
 	t.Helper()
 	slices.Sort(want)
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		got := n.messages()
 		slices.Sort(got)
 		if !slices.Equal(got, want) {
@@ -154,7 +154,7 @@ func (n *node) gets(t *testing.T, want ...string) {
 // told waits until exactly these changes were told, in any order.
 func (n *node) told(t *testing.T, want ...string) {
 	t.Helper()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if diff := cmp.Diff(want, slices.Sorted(slices.Values(n.changed()))); diff != "" {
 			return fmt.Errorf("changes (-want +got):\n%s", diff)
 		}
@@ -269,7 +269,7 @@ func TestLeavingIsKnownAtOnce(t *testing.T) {
 	if err := n2.Leave(2 * time.Second); err != nil {
 		t.Fatal(err)
 	}
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if len(n1.alive()) > 0 {
 			return errors.New("still alive")
 		}

@@ -190,7 +190,7 @@ func (p *process) kill(t *testing.T) {
 func (p *process) sees(t *testing.T, name string, life uint64) time.Time {
 	t.Helper()
 	var at time.Time
-	nettest.Eventually(t, 15*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		at = p.since[name]
@@ -218,7 +218,7 @@ func (p *process) say(t *testing.T, message string) {
 
 func (p *process) gets(t *testing.T, want ...string) {
 	t.Helper()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if !slices.Equal(p.messages, want) {

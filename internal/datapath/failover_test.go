@@ -6,7 +6,6 @@ import (
 	"net"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/lbctl/lbctl/internal/datapath"
 	"github.com/lbctl/lbctl/internal/lb"
@@ -105,8 +104,7 @@ func TestWhatOneNodeGetsEndsAsIfAllNodesGotIt(t *testing.T) {
 			instance := instanceOf(t, world.state) // one for both: each takes the verifier's time
 			for _, lapsed := range []bool{false, true} {
 				if lapsed {
-					lease(t, instance, datapath.Monotonic()+100*time.Millisecond)
-					lapse(t, instance)
+					lapsesNow(t, instance)
 				}
 				for _, carrier := range world.carriers {
 					checkTogether(t, instance, host.ways(instance), carrier.all(lapsed))
@@ -259,8 +257,7 @@ func TestWhoHasAVIPAnswersForItAndAnnouncesIt(t *testing.T) {
 			mac = ownMAC
 		}
 		checkGuard(t, instance, tellFailover(mac))
-		lease(t, instance, datapath.Monotonic()+100*time.Millisecond)
-		lapse(t, instance)
+		lapsesNow(t, instance)
 		var over []fixture
 		for _, fix := range tellFailover(mac) {
 			if fix.want.reason == "" {

@@ -86,7 +86,7 @@ func (l *life) open() {
 // is waits for a state of the connection, "" being none.
 func (l *life) is(state string) {
 	l.t.Helper()
-	nettest.Eventually(l.t, 10*time.Second, func() error {
+	nettest.Eventually(l.t, time.Minute, func() error {
 		name := "tcp"
 		if l.family.family == v6 {
 			name = "tcp6"

@@ -286,7 +286,7 @@ func TestWithdrawLeavesNothing(t *testing.T) {
 // gone waits until nothing of ours runs on an interface.
 func (s *site) gone(ifname string) {
 	s.t.Helper()
-	nettest.Eventually(s.t, 5*time.Second, func() error {
+	nettest.Eventually(s.t, time.Minute, func() error {
 		id, _ := s.xdp(ifname)
 		if ingress, egress := s.tc(ifname); id != 0 || ingress+egress != 0 {
 			return fmt.Errorf("%s: XDP program %d, %d programs at ingress and %d at egress are left", ifname, id, ingress, egress)

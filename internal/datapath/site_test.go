@@ -217,7 +217,7 @@ func (s *site) view() *datapath.View {
 func (s *site) eventuallyCounted(at place, n uint64) {
 	s.t.Helper()
 	view := s.view()
-	nettest.Eventually(s.t, 10*time.Second, func() error {
+	nettest.Eventually(s.t, time.Minute, func() error {
 		list, err := view.Counters()
 		if err != nil {
 			return err

@@ -154,7 +154,7 @@ func (s street) source(t *testing.T, m message) string {
 	}
 	heard := make([]byte, 65536)
 	var from string
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if _, err := backend.WriteTo(packet, &net.IPAddr{IP: net.IPv4(192, 0, 2, 99)}); err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (s *site) start(t *testing.T, host int, opts heartbeat.Options) *node {
 		}
 	})
 	t.Cleanup(n.stop)
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if link := h.Link(); !link.Up {
 			return fmt.Errorf("link: %+v", link)
 		}
@@ -187,7 +187,7 @@ func (n *node) sees(t *testing.T, within time.Duration, want ...string) time.Dur
 // drops waits until exactly these reasons have counted.
 func (n *node) drops(t *testing.T, want map[heartbeat.Reason]uint64) {
 	t.Helper()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		got := n.Counters().Dropped
 		maps.DeleteFunc(got, func(_ heartbeat.Reason, count uint64) bool { return count == 0 })
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -494,7 +494,7 @@ func TestAnInterfaceMayGoDownVanishAndComeBack(t *testing.T) {
 	n1, n2 := s.start(t, 1, options(1)), s.start(t, 2, options(2))
 	link := func(want heartbeat.Link) {
 		t.Helper()
-		nettest.Eventually(t, 3*time.Second, func() error {
+		nettest.Eventually(t, time.Minute, func() error {
 			got := n1.Link()
 			got.Since = time.Time{}
 			if diff := cmp.Diff(want, got); diff != "" {
@@ -537,7 +537,7 @@ func TestAnInterfaceMayGoDownVanishAndComeBack(t *testing.T) {
 	whole()
 
 	must(n1.host.SetMAC("eth0", net.HardwareAddr{2, 0, 0, 0, 0, 0x77}))
-	nettest.Eventually(t, 3*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if got := n2.Peers()[0].MAC.String(); got != "02:00:00:00:00:77" {
 			return fmt.Errorf("n2 hears n1 from %s", got)
 		}

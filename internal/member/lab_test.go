@@ -332,7 +332,7 @@ func (l *lab) form(t *testing.T) {
 	begin := time.Now()
 	l.shared(t, 20*time.Second, names...)
 	// A peer that never said that it hears somebody cannot have changed its mind.
-	nettest.Eventually(t, 10*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		for _, p := range l.nodes {
 			if hearers := p.ask(t, "status", "status").Hearers; !slices.Equal(hearers, names) {
 				return fmt.Errorf("%s is heard by %q", p.Name, hearers)

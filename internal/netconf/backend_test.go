@@ -135,7 +135,7 @@ func TestFramesThatDirectorsShareAreNotABackends(t *testing.T) {
 		}
 		must(t, n.Addr("lo", netip.PrefixFrom(vip, vip.BitLen())))
 		// the kernel is a little late with an IPv6 address
-		nettest.Eventually(t, 5*time.Second, func() error {
+		nettest.Eventually(t, time.Minute, func() error {
 			if !arrives() {
 				return fmt.Errorf("%s: it does not come anyway: this test proves nothing", vip)
 			}

@@ -181,7 +181,7 @@ func TestSetHoldsVIPsAndWithdrawRestoresTheMachine(t *testing.T) {
 	vips := []lb.VIP{vip4, vip6, group4, group6, stealth}
 	n.set(t, vips...)
 	// the kernel joins the solicited-node groups of the addresses a little later, too
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		for group, users := range map[string]string{"ff0200000000000000000001ff000080": "2", "ff0200000000000000000001ff000081": "3"} {
 			if found := n.proc(t, "igmp6", "eth0", group); len(found) != 1 || found[0][3] != users {
 				return fmt.Errorf("users of %s: %v, want %s", group, found, users)

@@ -262,7 +262,7 @@ func TestGroupsAreReportedOnTheWire(t *testing.T) {
 	var seen []string
 	awaitReports := func(want ...string) {
 		t.Helper()
-		nettest.Eventually(t, 5*time.Second, func() error {
+		nettest.Eventually(t, time.Minute, func() error {
 			for len(reports) > 0 {
 				seen = append(seen, <-reports)
 			}
@@ -305,7 +305,7 @@ func TestGroupsOutliveALinkThatIsSwitchedOff(t *testing.T) {
 	n.set(t, group4, group6)
 	// The kernel joins the solicited-node group of a new address a little later, also of one that
 	// stands for a group. Going down before that, it leaves once more than it joined.
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if found := n.proc(t, "igmp6", "ff0200000000000000000001ff000081"); len(found) != 1 || found[0][3] != "3" {
 			return fmt.Errorf("users of the solicited-node group: %v", found)
 		}

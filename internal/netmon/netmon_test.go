@@ -206,7 +206,7 @@ func TestLostMessagesMeanResync(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if e := n.next(t); !e.Resync {
 			return fmt.Errorf("last event: %+v", e)
 		}

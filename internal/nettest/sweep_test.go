@@ -37,7 +37,7 @@ func TestWhatAKilledTestLeftIsRemovedAndNothingElse(t *testing.T) {
 		t.Cleanup(func() { _ = os.Remove(pin) })
 	}
 	New(t)
-	Eventually(t, 10*time.Second, func() error { // several tests may sweep at once
+	Eventually(t, time.Minute, func() error { // several tests may sweep at once
 		names, err := netlab.Namespaces(dead)
 		if len(names) > 0 {
 			err = errors.Join(err, fmt.Errorf("namespaces are left: %q", names))

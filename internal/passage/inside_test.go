@@ -60,7 +60,7 @@ func TestAPassageThatBreaksIsOpenedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	first.close()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		second, _, err := p.await(within)
 		if err == nil && second == first {
 			err = errors.New("still the old one")

@@ -37,7 +37,7 @@ func node(t testing.TB) *netlab.Host {
 		if err := h.Addr("lo", netip.PrefixFrom(addr, addr.BitLen())); err != nil {
 			t.Fatal(err)
 		}
-		nettest.Eventually(t, 5*time.Second, func() error { return toItself(h, a) })
+		nettest.Eventually(t, time.Minute, func() error { return toItself(h, a) })
 	}
 	return h
 }
@@ -160,7 +160,7 @@ var comparable = cmp.Options{byRemote, cmpopts.EquateComparable(netip.AddrPort{}
 // eventually waits until the counts are as wanted: the last packets of a connection take a moment.
 func eventually(t testing.TB, h *netlab.Host, f sockets.Filter, want map[netip.AddrPort]sockets.Counts) {
 	t.Helper()
-	nettest.Eventually(t, 5*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		got, err := count(h, f)
 		if err != nil {
 			return err

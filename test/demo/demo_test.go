@@ -222,7 +222,7 @@ func begin(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bytes.Buffer) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	for _, node := range []string{"n1", "n2"} {
-		nettest.Eventually(t, 20*time.Second, func() error { return serves(t.Context(), node) })
+		nettest.Eventually(t, time.Minute, func() error { return serves(t.Context(), node) })
 	}
 	return cmd, stderr
 }

@@ -222,7 +222,7 @@ func TestWhatIsChangedByHandIsPutBackAndReported(t *testing.T) {
 	n.settle(t)
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip4, 32)))
 	check(t, n.host.DelAddr("lo", netip.PrefixFrom(vip6, 128)))
-	nettest.Eventually(t, 3*time.Second, func() error {
+	nettest.Eventually(t, time.Minute, func() error {
 		if !n.holds(t, vip4) || !n.holds(t, vip6) {
 			return fmt.Errorf("addresses on lo: %s", n.addresses(t))
 		}
