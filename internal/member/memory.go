@@ -63,6 +63,7 @@ type listener struct {
 	telling  *telling           // that tells it, nil if none does
 	behind   int                // messages of that telling without an answer
 	blocks   time.Time          // since when those are as many as may be
+	late     time.Time          // when an offer went out that it did not know everything for
 	want     bool               // it has not told everything yet
 	asked    time.Time          // for it, or when it told some of it
 }
@@ -347,7 +348,8 @@ func (p *listener) answered(number uint64, now time.Time) {
 	}
 }
 
-// settle returns when a peer knows what this node knew when it was called, or after a while.
+// settle returns when a peer knows what this node knew when it was called, or after a while. Of several offers one
+// waits for a peer that is late: what a death makes the kernel do would wait with each.
 func (m *memory) settle(ctx context.Context, peer string) {
 	if m.opts.News == nil {
 		return
@@ -361,9 +363,10 @@ func (m *memory) settle(ctx context.Context, peer string) {
 	case <-ctx.Done():
 		return
 	}
-	for !m.knows(peer) {
+	for !m.knows(peer) && !m.isLate(peer) {
 		select {
 		case <-ctx.Done():
+			m.setLate(peer)
 			m.opts.Log.Warn("buckets move to a director that may not know all flows of theirs", "node", peer)
 			return
 		case <-time.After(time.Millisecond):
@@ -377,4 +380,20 @@ func (m *memory) knows(peer string) bool {
 	defer m.mu.Unlock()
 	p := m.peers[peer]
 	return p == nil || p.unheard == 0 && !p.due.fresh && (p.telling == nil || !p.telling.fresh)
+}
+
+// isLate says whether an offer to a peer waited in vain lately.
+func (m *memory) isLate(peer string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.peers[peer]
+	return p != nil && time.Since(p.late) < answerTime
+}
+
+func (m *memory) setLate(peer string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p := m.peers[peer]; p != nil {
+		p.late = time.Now()
+	}
 }

@@ -285,6 +285,19 @@ func TestAnOfferWaitsUntilThePeerKnowsTheFlows(t *testing.T) {
 		if took := time.Since(start); took != settleTime {
 			t.Errorf("for one that does not answer it waits %s, want %s", took, settleTime)
 		}
+		start = time.Now()
+		for range 5 {
+			n1.memory.settle(t.Context(), "n2")
+		}
+		if took := time.Since(start); took != 0 {
+			t.Errorf("five more offers wait %s for it", took)
+		}
+		time.Sleep(answerTime)
+		start = time.Now()
+		n1.memory.settle(t.Context(), "n2")
+		if took := time.Since(start); took != settleTime {
+			t.Errorf("one that is made later waits %s, want %s", took, settleTime)
+		}
 		n1.memory.settle(t.Context(), "n9")
 		if !strings.Contains(n1.log.String(), "may not know all flows") {
 			t.Errorf("nothing was said: %s", n1.log.String())
