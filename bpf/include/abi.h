@@ -24,6 +24,8 @@ enum limits {
 	OPENING_SECONDS = 60, /* from a SYN to the next segment, at most; as in internal/balance */
 	ANSWERS = 1000, /* ICMP errors that the program may send in about a second */
 	ROUTES = 8, /* prefixes of a family in the summary of this machine's routes */
+	NEAR_BITS = 11, /* 2^n sets of machines on our own links */
+	NEAR_WAYS = 4, /* in one */
 	TUNNEL_HOPS = 64, /* of the outer header of a tunnel */
 	REPLY_BITS = 13, /* 2^n slots of the hot part of the map "reverse" */
 	REVERSE_ENTRIES = 65536, /* ports of NAT backends, all services together */
@@ -326,6 +328,23 @@ struct routes {
 	struct prefix6 prefixes6[ROUTES];
 	struct hop hops4[ROUTES];
 	struct hop hops6[ROUTES];
+};
+
+/*
+ * A machine on a link of our own, of which the summary of routes says that the kernel is to be
+ * asked. lbd changes nothing but addr_lo of what packets may look at.
+ */
+struct neighbour {
+	__u64 addr_hi;
+	__u64 addr_lo; /* 0: free */
+	__u64 used; /* something was sent there since lbd last looked */
+	__u8 pad[8];
+	struct hop hop; /* whose MAC is its own */
+};
+
+/* Those of one hash of their addresses. */
+struct near_set {
+	struct neighbour ways[NEAR_WAYS];
 };
 
 /*
@@ -747,6 +766,7 @@ _Static_assert(sizeof(struct vip) == 64, "a VIP is one cache line");
 _Static_assert(sizeof(struct service) == 64, "a service is one cache line");
 _Static_assert(sizeof(struct backend) == 64, "a backend is one cache line");
 _Static_assert(sizeof(struct hop) == 32, "a hop is not split between cache lines");
+_Static_assert(sizeof(struct neighbour) == 64, "a neighbour is one cache line");
 _Static_assert(sizeof(struct routes) % 64 == 0, "what follows keeps its cache lines");
 _Static_assert(sizeof(struct reply) == 64, "a reply is one cache line");
 _Static_assert(sizeof(struct directory) % 64 == 0, "slots are not split between cache lines");

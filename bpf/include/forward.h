@@ -13,6 +13,7 @@
 #include "exceptions.h"
 #include "fragment.h"
 #include "nat.h"
+#include "routes.h"
 #include "schedule.h"
 #include "sources.h"
 
@@ -372,12 +373,13 @@ __attribute__((noinline)) int send_away(struct xdp_md *ctx, struct sending *send
 	return leave(ctx, backend);
 }
 
-/* The next hop of a reply of full NAT, before it is translated: as bpf_fib_lookup says. */
+/* The next hop of a reply of full NAT, before it is translated: what bpf_fib_lookup says of it. */
 ALWAYS_INLINE long find_client(struct xdp_md *ctx, const struct translation *to,
 			       const struct ipv4 *v4, const struct ipv6 *v6,
 			       struct bpf_fib_lookup *route)
 {
 	__be64 *src = (void *)route->ipv6_src, *dst = (void *)route->ipv6_dst;
+	const struct hop *hop;
 
 	route->ifindex = ctx->ingress_ifindex;
 	route->l4_protocol = to->protocol;
@@ -387,6 +389,7 @@ ALWAYS_INLINE long find_client(struct xdp_md *ctx, const struct translation *to,
 		route->tot_len = bpf_ntohs(v4->length);
 		route->ipv4_src = bpf_htonl(to->other_lo);
 		route->ipv4_dst = bpf_htonl(to->addr_lo);
+		hop = known_hop4(ctx->ingress_ifindex, route->ipv4_dst, route->tot_len);
 	} else {
 		route->family = AF_INET6;
 		route->tot_len = bpf_ntohs(v6->payload_length) + sizeof(*v6);
@@ -394,8 +397,14 @@ ALWAYS_INLINE long find_client(struct xdp_md *ctx, const struct translation *to,
 		src[1] = bpf_cpu_to_be64(to->other_lo);
 		dst[0] = bpf_cpu_to_be64(to->addr_hi);
 		dst[1] = bpf_cpu_to_be64(to->addr_lo);
+		hop = known_hop6(ctx->ingress_ifindex, dst, route->tot_len);
 	}
-	return bpf_fib_lookup(ctx, route, sizeof(*route), 0);
+	if (!hop)
+		return bpf_fib_lookup(ctx, route, sizeof(*route), 0);
+	copy_mac(route->dmac, hop->mac);
+	copy_mac(route->smac, hop->own_mac);
+	route->ifindex = hop->ifindex;
+	return BPF_FIB_LKUP_RET_SUCCESS;
 }
 
 /*

@@ -143,6 +143,15 @@ struct {
 	__uint(map_flags, BPF_F_MMAPABLE);
 } replies SEC(".maps");
 
+/* What directory.routes has no prefixes for; it counts only while that does. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, __u32);
+	__type(value, struct near_set);
+	__uint(max_entries, 1 << NEAR_BITS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+} near SEC(".maps");
+
 /* Shared by all CPUs: the fragments of one datagram may arrive on several. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -24,7 +24,31 @@ ALWAYS_INLINE int forwards(__u64 interfaces, __u32 ifindex)
 /* A hop that is to be used for a packet of that length, or NULL: the kernel is to be asked. */
 ALWAYS_INLINE const struct hop *usable_hop(const struct hop *hop, __u32 length)
 {
-	return hop->ifindex && length <= hop->mtu ? hop : NULL;
+	return length <= hop->mtu ? hop : NULL;
+}
+
+/*
+ * The hop of a machine on a link of our own. That packets go there is noted: the kernel does not
+ * see them, and would never ask whether it is there still.
+ */
+ALWAYS_INLINE const struct hop *near_hop(__u64 addr_hi, __u64 addr_lo, __u32 length)
+{
+	__u32 key = (addr_hi ^ addr_lo) * 0x9e3779b97f4a7c15 >> (64 - NEAR_BITS);
+	struct near_set *set = bpf_map_lookup_elem(&near, &key);
+
+	if (!set)
+		return NULL;
+#pragma unroll
+	for (int i = 0; i < NEAR_WAYS; i++) {
+		struct neighbour *found = &set->ways[i];
+
+		if (found->addr_lo != addr_lo || found->addr_hi != addr_hi)
+			continue;
+		if (!tracing && !found->used)
+			found->used = 1;
+		return usable_hop(&found->hop, length);
+	}
+	return NULL;
 }
 
 ALWAYS_INLINE const struct hop *known_hop4(__u32 ifindex, __be32 to, __u32 length)
@@ -32,10 +56,14 @@ ALWAYS_INLINE const struct hop *known_hop4(__u32 ifindex, __be32 to, __u32 lengt
 	if (!routes_count() || !forwards(directory.routes.forwards4, ifindex))
 		return NULL;
 #pragma unroll
-	for (int i = 0; i < ROUTES; i++)
-		if ((to & directory.routes.prefixes4[i].mask) == directory.routes.prefixes4[i].addr)
+	for (int i = 0; i < ROUTES; i++) {
+		if ((to & directory.routes.prefixes4[i].mask) != directory.routes.prefixes4[i].addr)
+			continue;
+		if (directory.routes.hops4[i].ifindex)
 			return usable_hop(&directory.routes.hops4[i], length);
-	return NULL;
+		break;
+	}
+	return near_hop(0, V4_MAPPED | bpf_ntohl(to), length);
 }
 
 ALWAYS_INLINE const struct hop *known_hop6(__u32 ifindex, const __be64 *to, __u32 length)
@@ -48,9 +76,12 @@ ALWAYS_INLINE const struct hop *known_hop6(__u32 ifindex, const __be64 *to, __u3
 	for (int i = 0; i < ROUTES; i++) {
 		const struct prefix6 *prefix = &directory.routes.prefixes6[i];
 
-		if ((hi & prefix->mask[0]) == prefix->addr[0] &&
-		    (lo & prefix->mask[1]) == prefix->addr[1])
+		if ((hi & prefix->mask[0]) != prefix->addr[0] ||
+		    (lo & prefix->mask[1]) != prefix->addr[1])
+			continue;
+		if (directory.routes.hops6[i].ifindex)
 			return usable_hop(&directory.routes.hops6[i], length);
+		break;
 	}
-	return NULL;
+	return near_hop(bpf_be64_to_cpu(hi), bpf_be64_to_cpu(lo), length);
 }

@@ -11,12 +11,14 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 #define OUTER 72 /* bytes: Ethernet, IPv6, UDP, GUE and some to spare */
 
 volatile const __u32 flows; /* distinct sources, a power of two, at most 2^20 */
+volatile const __u32 addresses = ~0U; /* that these have, a power of two, less one */
 volatile const __u32 length; /* of the frame, which is put into another one; 0: it is not */
 volatile const __u8 outer[OUTER]; /* what is before that, for a program that takes it off */
 volatile const __u32 outer_length; /* of it, an even number */
 volatile const __u8 replies; /* the destination is what changes, not the source */
 volatile const __be32 fixed4; /* address and port of the other end, for a program that translates */
 volatile const __be64 fixed6[2];
+volatile const __be64 net6; /* of the end that changes */
 volatile const __be16 fixed_port;
 volatile const __u8 destination[6]; /* MAC of every frame; an accepted frame's was rewritten */
 
@@ -71,7 +73,8 @@ int generate4(struct xdp_md *ctx)
 		return XDP_ABORTED;
 	eth->type = bpf_htons(ETHERTYPE_IPV4);
 	ip->ttl = 64;
-	*(replies ? &ip->dst : &ip->src) = bpf_htonl(0x0a000000 | next_flow(eth, transport));
+	*(replies ? &ip->dst : &ip->src) =
+		bpf_htonl(0x0a000000 | (next_flow(eth, transport) & addresses));
 	*(replies ? &ip->src : &ip->dst) = fixed4;
 	bpf_tail_call(ctx, &target, 0);
 	return XDP_ABORTED;
@@ -95,7 +98,8 @@ int generate6(struct xdp_md *ctx)
 	eth->type = bpf_htons(ETHERTYPE_IPV6);
 	ip->hop_limit = 64;
 	changing = replies ? ip->dst : ip->src;
-	changing[1] = bpf_cpu_to_be64(next_flow(eth, transport));
+	changing[0] = net6;
+	changing[1] = bpf_cpu_to_be64(1ULL << 32 | (next_flow(eth, transport) & addresses));
 	fixed = replies ? ip->src : ip->dst;
 	fixed[0] = fixed6[0];
 	fixed[1] = fixed6[1];

@@ -100,7 +100,7 @@ func Run(ctx context.Context, opts Options, hangup <-chan os.Signal) error {
 
 		announcer: announce.New(opts.Log),
 		forwarder: newForwarder(opts.Log),
-		routes:    nexthop.NewSummary(opts.Log, path.Routes),
+		routes:    nexthop.NewSummary(opts.Log, path.Routes, path.UsedNeighbours),
 	}
 	p.checks = probe.NewRunner(probe.Options{
 		Node: cfg.Node, Log: opts.Log, Dial: p.forwarder.dialler.dial, Report: func(r probe.Report) { p.probed(cfg.Node, r) },

@@ -2,9 +2,11 @@ package datapath
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/lbctl/lbctl/internal/flowhash"
 	"github.com/lbctl/lbctl/internal/lb"
 )
 
@@ -81,4 +83,40 @@ func (i *Instance) PutSources(like uint16, sources []uint16, silent time.Duratio
 		}
 	}
 	return nil
+}
+
+// Establish has full NAT know flows of one service and its first backend: from clients, by ports of the VIP. The
+// backend's replies are from the addresses that replies are from.
+func (i *Instance) Establish(service string, vip netip.AddrPort, protocol lb.Protocol, flows []Established) error {
+	labels, err := i.set.labels()
+	if err != nil {
+		return err
+	}
+	region, served := i.set.regionsInUse()[labels[ServiceScope(&lb.Service{Name: service}, &lb.VIP{Addr: vip.Addr()})]]
+	if !served {
+		return fmt.Errorf("%s %s is not served", service, vip)
+	}
+	place := &i.set.backends.items[region*uint32(lbLimitsBACKENDS)]
+	now := uint64(Monotonic())
+	for _, f := range flows {
+		key := lbReturnKey{Port: f.Replies.Port(), Source: f.Source, Scope: labels[vipLabel(&lb.VIP{Addr: vip.Addr()})], Protocol: uint8(protocol)}
+		key.AddrHi, key.AddrLo = flowhash.Halves(f.Replies.Addr())
+		e := sourceEntry{key: key, returned: lbReturned{SeenNs: now, Region: region, SrcPort: f.Client.Port(), DstPort: vip.Port(), Flags: uint8(lbReturnedFlagsRETURNED_ANSWERED)}}
+		e.returned.SrcHi, e.returned.SrcLo = flowhash.Halves(f.Client.Addr())
+		e.source = lbSource{SeenNs: now, Tag: placeTag(place), Port: f.Source}
+		flow := e.flow()
+		if err := i.set.maps["returns"].Put(&e.key, &e.returned); err != nil {
+			return err
+		}
+		if err := i.set.maps["sources"].Put(&flow, &e.source); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// An Established flow of full NAT.
+type Established struct {
+	Client, Replies netip.AddrPort
+	Source          uint16
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -173,13 +174,19 @@ func (i *Instance) Routing() *Routing { return &Routing{instance: i} }
 func (r *Routing) Give(routes *lb.Routes) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if routes == nil || r.routes != routes {
-		atomic.StoreUint64(&r.instance.set.published().Routes.Until, 0)
-		r.routes = routes
-		if err := waitForReaders(); err != nil || routes == nil {
+	set, before := r.instance.set, r.routes
+	if routes == nil || before != nil && before != routes && !sameTables(before, routes) {
+		set.dropRoutes()
+		r.routes, before = nil, nil
+	}
+	if routes == nil {
+		return nil
+	}
+	if before != routes {
+		if _, err := set.follow(routes, before, func(write func()) bool { write(); return true }); err != nil {
 			return err
 		}
-		r.instance.set.writeRoutes(routes)
+		r.routes = routes
 	}
 	r.renewed = time.Now()
 	return countRoutes(r.instance.programs.Programs["lb_routes"])
@@ -191,6 +198,9 @@ func (r *Routing) Counts() bool {
 	defer r.mu.Unlock()
 	return r.routes != nil && time.Since(r.renewed) < RoutesLease
 }
+
+// Used is Datapath.UsedNeighbours.
+func (r *Routing) Used() []netip.Addr { return r.instance.set.takeUsed() }
 
 // Keep is Give for good.
 func (r *Routing) Keep(routes *lb.Routes) error {

@@ -298,6 +298,8 @@ const (
 	lbLimitsOPENING_SECONDS    lbLimits = 60
 	lbLimitsANSWERS            lbLimits = 1000
 	lbLimitsROUTES             lbLimits = 8
+	lbLimitsNEAR_BITS          lbLimits = 11
+	lbLimitsNEAR_WAYS          lbLimits = 4
 	lbLimitsTUNNEL_HOPS        lbLimits = 64
 	lbLimitsREPLY_BITS         lbLimits = 13
 	lbLimitsREVERSE_ENTRIES    lbLimits = 65536
@@ -331,6 +333,20 @@ const (
 	lbMethodFORWARD_TUNNEL lbMethod = 3
 	lbMethodFORWARD_RETURN lbMethod = 4
 )
+
+type lbNearSet struct {
+	_    structs.HostLayout
+	Ways [4]lbNeighbour
+}
+
+type lbNeighbour struct {
+	_      structs.HostLayout
+	AddrHi uint64
+	AddrLo uint64
+	Used   uint64
+	Pad    [8]uint8
+	Hop    lbHop
+}
 
 type lbNewsKind uint32
 
@@ -819,6 +835,7 @@ const (
 	lbMapLabels       = "labels"
 	lbMapLease        = "lease"
 	lbMapLoads        = "loads"
+	lbMapNear         = "near"
 	lbMapNewReturns   = "new_returns"
 	lbMapNewSources   = "new_sources"
 	lbMapNews         = "news"
@@ -915,6 +932,7 @@ type lbMapSpecs struct {
 	Labels       *ebpf.MapSpec `ebpf:"labels"`
 	Lease        *ebpf.MapSpec `ebpf:"lease"`
 	Loads        *ebpf.MapSpec `ebpf:"loads"`
+	Near         *ebpf.MapSpec `ebpf:"near"`
 	NewReturns   *ebpf.MapSpec `ebpf:"new_returns"`
 	NewSources   *ebpf.MapSpec `ebpf:"new_sources"`
 	News         *ebpf.MapSpec `ebpf:"news"`
@@ -977,6 +995,7 @@ type lbMaps struct {
 	Labels       *ebpf.Map `ebpf:"labels"`
 	Lease        *ebpf.Map `ebpf:"lease"`
 	Loads        *ebpf.Map `ebpf:"loads"`
+	Near         *ebpf.Map `ebpf:"near"`
 	NewReturns   *ebpf.Map `ebpf:"new_returns"`
 	NewSources   *ebpf.Map `ebpf:"new_sources"`
 	News         *ebpf.Map `ebpf:"news"`
@@ -1010,6 +1029,7 @@ func (m *lbMaps) Close() error {
 		m.Labels,
 		m.Lease,
 		m.Loads,
+		m.Near,
 		m.NewReturns,
 		m.NewSources,
 		m.News,

@@ -91,6 +91,7 @@ type mapSet struct {
 	orders    *region[uint64]
 	loads     *region[lbLoad]
 	replies   *region[lbReply]
+	near      *region[lbNearSet]
 
 	inherited map[uint16]uint32 // regions by scope, of the set that this one replaces
 	noted     atomic.Int64      // flows, when they were last looked at
@@ -231,7 +232,7 @@ var errNoMapSet = errors.New("no usable map set is pinned")
 
 func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set := &mapSet{maps: maps, sizes: s}
-	var errs [8]error
+	var errs [9]error
 	set.directory, errs[0] = mapRegion[lbDirectory](maps[directoryMap])
 	set.tables, errs[1] = mapRegion[uint64](maps["tables"])
 	set.hot, errs[2] = mapRegion[uint64](maps["hot"])
@@ -240,6 +241,7 @@ func openMapSet(maps map[string]*ebpf.Map, s sizes) (*mapSet, error) {
 	set.orders, errs[5] = mapRegion[uint64](maps["orders"])
 	set.loads, errs[6] = mapRegion[lbLoad](maps["loads"])
 	set.replies, errs[7] = mapRegion[lbReply](maps["replies"])
+	set.near, errs[8] = mapRegion[lbNearSet](maps["near"])
 	if err := errors.Join(errs[:]...); err != nil {
 		set.close()
 		return nil, err
@@ -316,6 +318,7 @@ func (s *mapSet) close() {
 	s.orders.close()
 	s.loads.close()
 	s.replies.close()
+	s.near.close()
 	closeMaps(s.maps)
 }
 

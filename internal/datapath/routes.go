@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
+	"reflect"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -20,42 +22,106 @@ const RoutesLease = time.Second
 // Routes makes packets find their way by a summary for RoutesLease; the same one again renews that. After
 // it, or with nil, packets ask the kernel. It may be called while a Set runs, by one goroutine.
 func (d *Datapath) Routes(routes *lb.Routes) error {
-	set := d.routesSet(routes)
+	set, before := d.routesSet(routes)
 	if set != nil {
-		// who still reads the summary of before would meet half of this one
-		if err := waitForReaders(); err != nil {
-			return err
+		written, err := set.follow(routes, before, func(write func()) bool { return d.within(set, write) })
+		if err != nil || !written {
+			return err // of another set the next call finds out
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil || routes == nil {
+	if d.maps == nil || routes == nil || set != nil && set != d.maps {
 		return nil
 	}
 	if set != nil {
-		if set != d.maps {
-			return nil // which the next call finds out
-		}
-		set.writeRoutes(routes)
 		d.routes, d.routesIn = routes, set
 	}
 	return countRoutes(d.programs.Programs["lb_routes"])
 }
 
-// routesSet takes back a summary that is another one, and returns where to write this one, if it is to be
-// written.
-func (d *Datapath) routesSet(routes *lb.Routes) *mapSet {
+// UsedNeighbours are those of the summary to whom packets went since the last call. The kernel does not
+// know of it.
+func (d *Datapath) UsedNeighbours() []netip.Addr {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.maps == nil || routes != nil && d.routes == routes && d.routesIn == d.maps {
+	if d.maps == nil {
 		return nil
+	}
+	return d.maps.takeUsed()
+}
+
+// routesSet returns where to write a summary, if it is to be written, and what is there and counts. One of
+// other routes is taken back; neighbours may change while it counts.
+func (d *Datapath) routesSet(routes *lb.Routes) (set *mapSet, before *lb.Routes) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps == nil {
+		return nil, nil
+	}
+	if d.routesIn == d.maps && routes != nil && d.routes != nil {
+		if d.routes == routes {
+			return nil, nil
+		}
+		if sameTables(d.routes, routes) {
+			return d.maps, d.routes
+		}
 	}
 	d.routes, d.routesIn = nil, nil
-	atomic.StoreUint64(&d.maps.published().Routes.Until, 0)
+	d.maps.dropRoutes()
 	if routes == nil {
-		return nil
+		return nil, nil
 	}
-	return d.maps
+	return d.maps, nil
+}
+
+// within calls write if a set is still the one in use.
+func (d *Datapath) within(set *mapSet, write func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.maps != set {
+		return false
+	}
+	write()
+	return true
+}
+
+func sameTables(a, b *lb.Routes) bool {
+	return reflect.DeepEqual(a.V4, b.V4) && reflect.DeepEqual(a.V6, b.V6)
+}
+
+func (s *mapSet) dropRoutes() { atomic.StoreUint64(&s.published().Routes.Until, 0) }
+
+// follow writes a summary in the place of the one before, nil if it was taken back. It returns false when
+// within does.
+func (s *mapSet) follow(routes, before *lb.Routes, within func(func()) bool) (bool, error) {
+	var missing map[nearAddr]lbHop
+	var placed map[*lbNeighbour]uint64
+	var retired bool
+	if !within(func() { missing, retired = s.retireNear(routes.Near) }) {
+		return false, nil
+	}
+	if before == nil || retired {
+		// who still reads what was there would meet half of what comes
+		if err := waitForReaders(); err != nil {
+			return false, err
+		}
+	}
+	if !within(func() {
+		if before == nil {
+			s.writeRoutes(routes)
+		}
+		placed = s.placeNear(missing)
+	}) {
+		return false, nil
+	}
+	if len(placed) == 0 {
+		return true, nil
+	}
+	if err := waitForReaders(); err != nil {
+		return false, err
+	}
+	return within(func() { publishNear(placed) }), nil
 }
 
 // writeRoutes fills in what no packet looks at.

@@ -32,7 +32,8 @@ type router struct {
 	summed, asked *datapath.Instance
 	backends      *net.Interface // towards them
 	routing       *datapath.Routing
-	hangs         atomic.Bool // whoever listens to the kernel
+	hangs         atomic.Bool           // whoever listens to the kernel
+	sources       map[netip.Addr]uint16 // ports of flows of full NAT, by client
 	stop          func()
 }
 
@@ -44,7 +45,7 @@ func (r *router) gateway(i int) netip.Addr { return r.f.onLink(0, byte(100+i)) }
 func newRouter(t *testing.T, f family) *router {
 	t.Helper()
 	lab := nettest.New(t)
-	r := &router{t: t, node: nettest.Host(t, lab, "node"), f: f}
+	r := &router{t: t, node: nettest.Host(t, lab, "node"), f: f, sources: make(map[netip.Addr]uint16)}
 	bits := map[family]int{v4: 25, v6: 64}[f]
 	for link, name := range []string{"eth0", "eth1"} {
 		sw, err := lab.Switch("sw"+name, netlab.SwitchOptions{})
@@ -63,6 +64,7 @@ func newRouter(t *testing.T, f family) *router {
 			return err
 		}
 		state := natState(f, &lb.NextHop{Interface: "eth1", MAC: net.HardwareAddr{2, 0, 0, 0, 0, 8}, Source: f.onLink(1, 2), MTU: 1500})
+		r.addFullNAT(state)
 		if r.summed, err = lend(t, state, nil); err != nil {
 			return err
 		}
@@ -70,8 +72,36 @@ func newRouter(t *testing.T, f family) *router {
 		r.asked, err = lend(t, state, nil)
 		return err
 	})
+	r.establish(r.clients()...)
 	r.follow()
 	return r
+}
+
+// addFullNAT adds a service of which clients have flows, as established says.
+func (r *router) addFullNAT(state *lb.State) {
+	s := state.Services[0]
+	s.Name, s.SourceNAT, s.Ports = "full", true, []lb.PortRange{{First: portRange, Last: portRange}}
+	state.Services = append(state.Services, s)
+}
+
+// fullSource is the port that the one flow of a client to that service leaves from.
+const fullSource = 40000
+
+func (r *router) establish(clients ...netip.Addr) {
+	r.t.Helper()
+	var flows []datapath.Established
+	for i, client := range clients {
+		flows = append(flows, datapath.Established{
+			Client: netip.AddrPortFrom(client, portClient), Replies: netip.AddrPortFrom(r.f.onLink(1, backendFar), webPort),
+			Source: uint16(fullSource + len(r.sources) + i),
+		})
+	}
+	for i, client := range clients {
+		r.sources[client] = flows[i].Source
+	}
+	for _, instance := range []*datapath.Instance{r.summed, r.asked} {
+		r.must(instance.Establish("full", netip.AddrPortFrom(r.f.vip(vipNAT), portRange), lb.ProtocolTCP, flows))
+	}
 }
 
 // follow has the summary follow the kernel until stop is called, or the test ends.
@@ -81,7 +111,7 @@ func (r *router) follow() {
 			return nil
 		}
 		return r.routing.Give(routes)
-	})
+	}, func() []netip.Addr { return nil }) // the neighbours here would not answer
 	summary.Want(true)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -122,34 +152,52 @@ func (r *router) reply(to netip.Addr, payload int) []byte {
 		packettest.Raw{Bytes: bytes.Repeat([]byte{'x'}, payload)})
 }
 
-// compare sends replies to clients everywhere, and says where the two do not agree.
+// fullReply is what it sends to the VIP, for a client of full NAT.
+func (r *router) fullReply(to netip.Addr, payload int) []byte {
+	return packettest.Frame(packettest.Ethernet{Dst: r.f.mac(vipNAT), Src: net.HardwareAddr{2, 0, 0, 0, 0, 8}},
+		r.f.between(r.f.onLink(1, backendFar), r.f.vip(vipNAT)), packettest.TCP{Src: webPort, Dst: r.sources[to], Flags: packettest.ACK},
+		packettest.Raw{Bytes: bytes.Repeat([]byte{'x'}, payload)})
+}
+
+// clients are everywhere: behind gateways, on both links, and one is this machine.
+func (r *router) clients() []netip.Addr {
+	return []netip.Addr{
+		r.f.clients(0).Addr().Next(), r.f.clients(1).Addr().Next(),
+		r.f.onLink(0, 9), r.f.onLink(0, 10), r.f.onLink(0, 11), r.f.onLink(1, 9), r.f.onLink(1, 2),
+	}
+}
+
+// compare sends replies to clients, and says where the two do not agree.
 func (r *router) compare() error {
-	far := r.f.clients(0).Addr().Next()
-	type packet struct {
-		to      netip.Addr
-		payload int
-	}
-	packets := []packet{
-		{far, 10}, {far, 1300}, {far, 1400}, {far, 1500}, {r.f.clients(1).Addr().Next(), 10}, {r.f.onLink(0, 9), 10},
-		{r.f.onLink(0, 10), 10}, {r.f.onLink(1, 2), 10},
-	}
+	in := r.backends.Index - 1 // where the VIP is
 	return r.node.Do(func() error {
-		for _, p := range packets {
-			frame := r.reply(p.to, p.payload)
-			want, err := r.asked.Run(frame, r.backends.Index)
-			if err != nil {
-				return err
-			}
-			got, err := r.summed.Run(frame, r.backends.Index)
-			if err != nil {
-				return err
-			}
-			if diff := cmp.Diff(want, got); diff != "" {
-				return fmt.Errorf("to %s, %d bytes (-asked +summed):\n%s", p.to, p.payload, diff)
+		for _, to := range r.clients() {
+			for _, payload := range []int{10, 1300, 1400, 1500} {
+				if err := r.compareOne(r.reply(to, payload), r.backends.Index); err != nil {
+					return fmt.Errorf("to %s, %d bytes: %w", to, payload, err)
+				}
+				if err := r.compareOne(r.fullReply(to, payload), in); err != nil {
+					return fmt.Errorf("full NAT, to %s, %d bytes: %w", to, payload, err)
+				}
 			}
 		}
 		return nil
 	})
+}
+
+func (r *router) compareOne(frame []byte, in int) error {
+	want, err := r.asked.Run(frame, in)
+	if err != nil {
+		return err
+	}
+	got, err := r.summed.Run(frame, in)
+	if err != nil {
+		return err
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		return fmt.Errorf("(-asked +summed):\n%s", diff)
+	}
+	return nil
 }
 
 // agree waits until nothing differs, with a summary that counts or without one.

@@ -12,6 +12,9 @@ const MaxRoutes = 8
 // does not say is asked. It is never changed.
 type Routes struct {
 	V4, V6 RouteTable
+	// Near are machines on links of our own, by address: what the tables leave to the kernel. The MAC is the
+	// machine's.
+	Near map[netip.Addr]RouteHop
 }
 
 // A RouteTable is that of one family.
@@ -26,7 +29,7 @@ type Route struct {
 	Hop    *RouteHop
 }
 
-// A RouteHop is a gateway whose MAC is known.
+// A RouteHop is a gateway or a machine whose MAC is known.
 type RouteHop struct {
 	Index    int // of the interface towards it
 	MAC, Own net.HardwareAddr

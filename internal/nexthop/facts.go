@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -30,9 +31,24 @@ type device struct {
 // Facts are what a summary follows from.
 type facts struct {
 	devices    map[int]device
-	neighbours map[place]net.HardwareAddr
+	neighbours map[place]sighting
 	tables     map[int]*policy // by family
 	many       bool            // too many routes to read them often
+}
+
+// A sighting is what the kernel knows of a neighbour, if it would use it; without a MAC it would not.
+type sighting struct {
+	mac   net.HardwareAddr
+	stale bool // nobody asked it for a while, nor will anybody unless its entry is used
+}
+
+func sightingOf(n *netlink.Neigh) sighting {
+	if n.State&usable == 0 || len(n.HardwareAddr) != 6 {
+		return sighting{}
+	}
+	// to use one that others see to would make it ours
+	others := n.Flags&unix.NTF_EXT_LEARNED != 0 || n.FlagsExt&netlink.NTF_EXT_MANAGED != 0
+	return sighting{n.HardwareAddr, n.State&netlink.NUD_STALE != 0 && !others}
 }
 
 // A policy is what is known of one family.
@@ -40,11 +56,12 @@ type policy struct {
 	simple   bool // the policy is that of a machine which nobody gave one
 	forwards map[int]bool
 	entries  []entry
+	wires    []wire
 }
 
 // readFacts asks the kernel for everything.
 func readFacts() (*facts, error) {
-	f := &facts{devices: make(map[int]device), neighbours: make(map[place]net.HardwareAddr), tables: make(map[int]*policy)}
+	f := &facts{devices: make(map[int]device), neighbours: make(map[place]sighting), tables: make(map[int]*policy)}
 	if err := f.readDevices(); err != nil {
 		return nil, err
 	}
@@ -119,8 +136,8 @@ func mtuOfIPv6(families []byte) int {
 func (f *facts) readNeighbours() error {
 	return dump("neighbours", unix.RTM_GETNEIGH, unix.RTM_NEWNEIGH, &netlink.Ndmsg{Family: unix.AF_UNSPEC}, func(m []byte) error {
 		n, err := netlink.NeighDeserialize(m)
-		if err == nil && ofIP(n) && n.Flags&unix.NTF_PROXY == 0 && n.State&usable != 0 && len(n.HardwareAddr) == 6 {
-			f.neighbours[place{n.LinkIndex, addrOf(n.IP)}] = n.HardwareAddr
+		if err == nil && ofIP(n) && n.Flags&unix.NTF_PROXY == 0 {
+			f.neighbours[place{n.LinkIndex, addrOf(n.IP)}] = sightingOf(n)
 		}
 		return nil
 	})
@@ -133,7 +150,9 @@ func (t *policy) read(family int) error {
 	if err := t.readForwarding(family); err != nil {
 		return err
 	}
-	return t.readRoutes(family)
+	err := t.readRoutes(family)
+	t.wires = wires(inOrder(t.entries))
+	return err
 }
 
 // readRules sees whether tables are looked at in the order that a machine begins with.
@@ -245,7 +264,7 @@ func entryOf(family int, header *nl.RtMsg, attrs map[uint16][]byte) (e entry, ok
 	}
 	gateway, _ := netip.AddrFromSlice(attrs[unix.RTA_GATEWAY])
 	out := attrs[unix.RTA_OIF]
-	if !gateway.IsValid() || len(out) != 4 {
+	if len(out) != 4 {
 		return e, true
 	}
 	e.next = place{int(binary.NativeEndian.Uint32(out)), gateway}
@@ -253,7 +272,7 @@ func entryOf(family int, header *nl.RtMsg, attrs map[uint16][]byte) (e entry, ok
 	return e, true
 }
 
-// plainAttributes says whether a route does nothing but name its gateway, for good.
+// plainAttributes says whether a route does nothing but name its gateway or its link, for good.
 func plainAttributes(attrs map[uint16][]byte) bool {
 	const nexthopObject = 30
 	for _, kind := range []uint16{unix.RTA_MULTIPATH, nexthopObject, unix.RTA_ENCAP, unix.RTA_ENCAP_TYPE, unix.RTA_VIA, unix.RTA_FLOW} {
@@ -288,24 +307,48 @@ func attributes(data []byte) (map[uint16][]byte, error) {
 // summary is what the facts come to, and the gateways that it depends on, with their MACs.
 func (f *facts) summary() (*lb.Routes, map[place]string) {
 	gateways := make(map[place]string)
-	table := func(family int, mtu func(device) int) lb.RouteTable {
+	table := func(family int) lb.RouteTable {
 		t := f.tables[family]
 		if !t.simple {
 			return lb.RouteTable{}
 		}
 		return lb.RouteTable{Forwards: t.forwards, Routes: summarize(t.entries, func(at place) *lb.RouteHop {
-			mac := f.neighbours[at]
-			gateways[at] = string(mac)
-			out, up := f.devices[at.index]
-			if mac == nil || !up || mtu(out) == 0 {
-				return nil
-			}
-			return &lb.RouteHop{Index: at.index, MAC: mac, Own: out.mac, MTU: mtu(out)}
+			gateways[at] = string(f.neighbours[at].mac)
+			return f.hop(at, family)
 		})}
 	}
-	routes := &lb.Routes{
-		V4: table(unix.AF_INET, func(d device) int { return d.mtu4 }),
-		V6: table(unix.AF_INET6, func(d device) int { return d.mtu6 }),
+	routes := &lb.Routes{V4: table(unix.AF_INET), V6: table(unix.AF_INET6), Near: make(map[netip.Addr]lb.RouteHop)}
+	for at := range f.neighbours {
+		if hop := f.near(at); hop != nil {
+			routes.Near[at.addr] = *hop
+		}
 	}
 	return routes, gateways
+}
+
+// hop is the way to a neighbour, for packets of a family; nil when there is none.
+func (f *facts) hop(at place, family int) *lb.RouteHop {
+	seen, out := f.neighbours[at], f.devices[at.index] // zero for one that is not up
+	mtu := out.mtu4
+	if family == unix.AF_INET6 {
+		mtu = out.mtu6
+	}
+	if seen.mac == nil || mtu == 0 {
+		return nil
+	}
+	return &lb.RouteHop{Index: at.index, MAC: seen.mac, Own: out.mac, MTU: mtu}
+}
+
+// near is the way to a neighbour that packets to its address go to; nil when they don't, or the kernel has
+// to be asked.
+func (f *facts) near(at place) *lb.RouteHop {
+	family := unix.AF_INET
+	if at.addr.Is6() {
+		family = unix.AF_INET6
+	}
+	t := f.tables[family]
+	if !t.simple || at.addr.IsLinkLocalUnicast() || !slices.ContainsFunc(t.wires, func(w wire) bool { return w.holds(at) }) {
+		return nil
+	}
+	return f.hop(at, family)
 }

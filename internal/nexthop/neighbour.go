@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/lbctl/lbctl/internal/lb"
@@ -213,4 +214,17 @@ func question(addr netip.Addr) string {
 		return "ARP"
 	}
 	return "neighbour solicitations"
+}
+
+// use has the kernel see to an entry that it has as if it had sent a packet to it.
+func use(at place) error {
+	family := unix.AF_INET
+	if at.addr.Is6() {
+		family = unix.AF_INET6
+	}
+	req := nl.NewNetlinkRequest(unix.RTM_NEWNEIGH, unix.NLM_F_ACK) // makes none
+	req.AddData(&netlink.Ndmsg{Family: uint8(family), Index: uint32(at.index), Flags: netlink.NTF_USE})
+	req.AddData(nl.NewRtAttr(netlink.NDA_DST, at.addr.AsSlice()))
+	_, err := req.Execute(unix.NETLINK_ROUTE, 0)
+	return err
 }

@@ -2,7 +2,10 @@ package nexthop
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"reflect"
 	"time"
 
@@ -20,6 +23,8 @@ const (
 	restOfMany = time.Minute
 	// heardWithin is how long this process may do nothing and still know what happened.
 	heardWithin = time.Second
+	// maxAsked is how many neighbours the kernel is told to ask for after one look.
+	maxAsked = 512
 )
 
 // A Summary knows this machine's routes as far as they are simple, and nobody has to ask the kernel for the
@@ -27,13 +32,15 @@ const (
 type Summary struct {
 	log  *slog.Logger
 	keep func(*lb.Routes) error
+	used func() []netip.Addr
 	wake chan bool
 }
 
 // NewSummary returns a Summary that calls keep from the goroutine of Run: with the routes, again and again
-// while they are true, and with nil as soon as they may not be.
-func NewSummary(log *slog.Logger, keep func(*lb.Routes) error) *Summary {
-	return &Summary{log: log, keep: keep, wake: make(chan bool, 1)}
+// while they are true, and with nil as soon as they may not be. used returns to which of the near packets
+// went since its last call; it is called there, too.
+func NewSummary(log *slog.Logger, keep func(*lb.Routes) error, used func() []netip.Addr) *Summary {
+	return &Summary{log: log, keep: keep, used: used, wake: make(chan bool, 1)}
 }
 
 // Want says whether anybody needs the routes; at first nobody does. It is for one goroutine.
@@ -67,6 +74,7 @@ type following struct {
 	*Summary
 	routes   *lb.Routes // nil: they may have changed
 	last     *lb.Routes
+	facts    *facts
 	gateways map[place]string
 	looked   time.Time
 	rest     time.Duration // between two looks
@@ -98,6 +106,7 @@ func (s *Summary) follow(ctx context.Context) (bool, error) {
 			continue
 		case <-watch.wake:
 			if news := watch.take(); !news.lost && !news.routes && !f.concerns(news.neighbours) {
+				f.hear(news.neighbours)
 				continue
 			}
 			f.drop()
@@ -132,6 +141,67 @@ func (f *following) concerns(all []heard) bool {
 	return false
 }
 
+// hear gives the routes with what there is to say of neighbours.
+func (f *following) hear(all []heard) {
+	if f.routes == nil {
+		return // all will be read
+	}
+	changed := make(map[place]*lb.RouteHop)
+	for i := range all {
+		at, seen := place{all[i].LinkIndex, addrOf(all[i].IP)}, sighting{}
+		if !all[i].gone {
+			seen = sightingOf(&all[i].Neigh)
+		}
+		f.facts.neighbours[at] = seen
+		changed[at] = f.facts.near(at)
+	}
+	maps.DeleteFunc(changed, func(at place, hop *lb.RouteHop) bool {
+		before, known := f.routes.Near[at.addr]
+		if hop == nil {
+			return !known || before.Index != at.index
+		}
+		return known && reflect.DeepEqual(before, *hop)
+	})
+	if len(changed) == 0 {
+		return
+	}
+	routes := *f.routes
+	routes.Near = maps.Clone(routes.Near)
+	for at, hop := range changed {
+		if hop == nil {
+			delete(routes.Near, at.addr)
+		} else {
+			routes.Near[at.addr] = *hop
+		}
+	}
+	f.routes, f.last = &routes, &routes
+	f.renew()
+}
+
+// confirm has the kernel ask, as it does for packets of its own, those who are still there to answer:
+// what the program sends to them it does not see, and an entry that it does not use it keeps or forgets
+// unasked.
+func (f *following) confirm() {
+	asked := 0
+	ask := func(at place) {
+		if asked == maxAsked || !f.facts.neighbours[at].stale {
+			return
+		}
+		asked++
+		if err := use(at); err != nil && !errors.Is(err, unix.ENOENT) {
+			f.log.Error("the kernel does not ask for a neighbour", "neighbour", at.addr, "err", err)
+		}
+	}
+	for at := range f.gateways {
+		ask(at)
+	}
+	for _, addr := range f.used() {
+		if hop, near := f.routes.Near[addr]; near {
+			ask(place{hop.Index, addr})
+		}
+	}
+}
+
 // drop takes the routes back.
 func (f *following) drop() {
 	f.routes = nil
@@ -150,7 +220,7 @@ func (f *following) look() {
 		return
 	}
 	routes, gateways := facts.summary()
-	f.gateways, f.rest = gateways, lookEvery
+	f.facts, f.gateways, f.rest = facts, gateways, lookEvery
 	if facts.many {
 		f.rest = restOfMany
 	}
@@ -159,6 +229,7 @@ func (f *following) look() {
 	}
 	f.routes = f.last
 	f.renew()
+	f.confirm()
 }
 
 // renew gives the routes again.

@@ -12,15 +12,15 @@ import (
 type entry struct {
 	prefix netip.Prefix
 	metric uint32
-	local  bool // of the table that is looked at first
-	simple bool // by a gateway and nothing besides; what is not, the kernel has to be asked about
-	next   place
+	local  bool  // of the table that is looked at first
+	simple bool  // by a gateway or on a link, and nothing besides; what is not, the kernel has to be asked about
+	next   place // without an address: on the link
 }
 
-// summarize orders entries as the kernel looks at them, and makes them few. hop finds a gateway's MAC, or
+// summarize makes a few of entries, in the order in which the kernel looks at them. hop finds a gateway's MAC, or
 // nil.
 func summarize(entries []entry, hop func(place) *lb.RouteHop) []lb.Route {
-	routes := routesOf(entries, hop)
+	routes := routesOf(inOrder(entries), hop)
 	for routes = withoutHidden(routes); len(routes) > lb.MaxRoutes; routes = withoutHidden(routes) {
 		if !mergeClosest(routes) && !askLongest(routes) {
 			return nil
@@ -29,14 +29,14 @@ func summarize(entries []entry, hop func(place) *lb.RouteHop) []lb.Route {
 	return routes
 }
 
-// routesOf is one route for each prefix: those of the local table, then longer prefixes first.
-func routesOf(entries []entry, hop func(place) *lb.RouteHop) []lb.Route {
+// inOrder is one entry for each prefix: those of the local table, then longer prefixes first.
+func inOrder(entries []entry) []entry {
 	sorted := slices.Clone(entries)
 	slices.SortStableFunc(sorted, func(a, b entry) int {
 		return cmp.Or(compareBools(b.local, a.local), cmp.Compare(b.prefix.Bits(), a.prefix.Bits()),
 			a.prefix.Addr().Compare(b.prefix.Addr()), cmp.Compare(a.metric, b.metric))
 	})
-	var routes []lb.Route
+	var decisive []entry
 	for i, e := range sorted {
 		same := func(j int) bool {
 			return j >= 0 && j < len(sorted) && sorted[j].local == e.local && sorted[j].prefix == e.prefix
@@ -44,13 +44,53 @@ func routesOf(entries []entry, hop func(place) *lb.RouteHop) []lb.Route {
 		if same(i - 1) {
 			continue // of a higher metric, or seen
 		}
+		e.simple = e.simple && !e.local && (!same(i+1) || sorted[i+1].metric != e.metric)
+		decisive = append(decisive, e)
+	}
+	return decisive
+}
+
+func routesOf(ordered []entry, hop func(place) *lb.RouteHop) []lb.Route {
+	var routes []lb.Route
+	for _, e := range ordered {
 		r := lb.Route{Prefix: e.prefix}
-		if e.simple && !e.local && (!same(i+1) || sorted[i+1].metric != e.metric) {
+		if e.simple && e.next.addr.IsValid() {
 			r.Hop = hop(e.next)
 		}
 		routes = append(routes, r)
 	}
 	return routes
+}
+
+// A wire is a prefix of which packets go to whoever has the address, on a link of our own.
+type wire struct {
+	prefix netip.Prefix
+	index  int
+	others []netip.Prefix // that decide about some of its addresses before it
+}
+
+// wires finds them among entries in order.
+func wires(ordered []entry) []wire {
+	var all []wire
+	for i, e := range ordered {
+		if !e.simple || e.next.addr.IsValid() {
+			continue
+		}
+		w := wire{prefix: e.prefix, index: e.next.index}
+		for _, before := range ordered[:i] {
+			if before.prefix.Overlaps(e.prefix) {
+				w.others = append(w.others, before.prefix)
+			}
+		}
+		all = append(all, w)
+	}
+	return all
+}
+
+// holds says whether packets to an address go to it by this link.
+func (w *wire) holds(at place) bool {
+	return w.index == at.index && w.prefix.Contains(at.addr) &&
+		!slices.ContainsFunc(w.others, func(p netip.Prefix) bool { return p.Contains(at.addr) })
 }
 
 func compareBools(a, b bool) int {

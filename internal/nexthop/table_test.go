@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -88,24 +89,42 @@ func TestRoutesAreSummarizedAsTheKernelLooksAtThem(t *testing.T) {
 // A summary may ask too often; it never says something else than the table itself.
 func TestASummaryNeverContradictsTheTable(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
-	known := 0
+	known, near := 0, 0
 	for range 2000 {
 		var entries []entry
 		for range 1 + random.IntN(40) {
 			bits := random.IntN(33)
 			prefix, _ := netip.AddrFrom4([4]byte{byte(random.IntN(4)), byte(random.IntN(4)), 0, byte(random.IntN(256))}).Prefix(bits)
-			entries = append(entries, entry{
+			e := entry{
 				prefix: prefix, metric: uint32(random.IntN(3)), local: random.IntN(4) == 0,
 				simple: random.IntN(3) > 0, next: at(byte(1 + random.IntN(9))),
-			})
+			}
+			if random.IntN(3) == 0 {
+				e.next = place{index: 1 + random.IntN(3)} // on the link
+			}
+			entries = append(entries, e)
 		}
-		routes := summarize(entries, hops)
+		routes, links := summarize(entries, hops), wires(inOrder(entries))
 		if len(routes) > lb.MaxRoutes {
 			t.Fatalf("%d routes", len(routes))
 		}
 		for range 50 {
 			addr := netip.AddrFrom4([4]byte{byte(random.IntN(5)), byte(random.IntN(5)), 0, byte(random.IntN(256))})
-			got, want := find(routes, addr), kernel(entries, addr)
+			by := kernel(entries, addr)
+			for index := range 4 {
+				isNear := slices.ContainsFunc(links, func(w wire) bool { return w.holds(place{index, addr}) })
+				if want := by != nil && by.next == (place{index: index}); isNear != want {
+					t.Fatalf("%s on link %d: near: %t, want %t\n%+v", addr, index, isNear, want, entries)
+				}
+				if isNear {
+					near++
+				}
+			}
+			var want *lb.RouteHop
+			if by != nil && by.next.addr.IsValid() {
+				want = hops(by.next)
+			}
+			got := find(routes, addr)
 			if got != nil && (want == nil || got.Index != want.Index) {
 				t.Fatalf("%s: %v, want %v\n%+v\n%v", addr, got, want, entries, short(routes))
 			}
@@ -114,8 +133,8 @@ func TestASummaryNeverContradictsTheTable(t *testing.T) {
 			}
 		}
 	}
-	if known < 10000 {
-		t.Errorf("%d addresses were known of 100000: this says little", known)
+	if known < 5000 || near < 5000 {
+		t.Errorf("%d addresses were known and %d near of 100000: this says little", known, near)
 	}
 }
 
@@ -128,8 +147,9 @@ func find(routes []lb.Route, addr netip.Addr) *lb.RouteHop {
 	return nil
 }
 
-// kernel looks at the local table, then for the longest prefix of the lowest metric.
-func kernel(entries []entry, addr netip.Addr) *lb.RouteHop {
+// kernel looks at the local table, then for the longest prefix of the lowest metric. nil is for what is not
+// simple, too.
+func kernel(entries []entry, addr netip.Addr) *entry {
 	var best *entry
 	equal := false
 	for i := range entries {
@@ -150,5 +170,5 @@ func kernel(entries []entry, addr netip.Addr) *lb.RouteHop {
 	if best == nil || equal || !best.simple {
 		return nil
 	}
-	return hops(best.next)
+	return best
 }

@@ -50,6 +50,13 @@ func NewReplyLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows
 	return newLane(t, program, frame, flows, want, 0, true)
 }
 
+// NewNearLane is NewReplyLane to clients at that many addresses, a power of two: 10.0.0.0 and the following,
+// or those of ::1:0:0 in the destination's net.
+func NewNearLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, addresses uint32, want uint32) *Lane {
+	t.Helper()
+	return newLane(t, program, frame, flows, want, 0, true, func(spec *ebpf.CollectionSpec) { set(t, spec, "addresses", addresses-1) })
+}
+
 // NewTunnelLane is NewLane for a program that takes an IPv4 packet out of a tunnel: the outer headers, of
 // that many bytes with Ethernet's, are put back before the next run.
 func NewTunnelLane(t testing.TB, program *ebpf.Program, frame []byte, outer int, flows Flows, want uint32) *Lane {
@@ -90,23 +97,27 @@ func (l *Lane) load(t testing.TB, spec *ebpf.CollectionSpec, program *ebpf.Progr
 	}
 }
 
-func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32, wrapped int, replies bool) *Lane {
+func newLane(t testing.TB, program *ebpf.Program, frame []byte, flows Flows, want uint32, wrapped int, replies bool, more ...func(*ebpf.CollectionSpec)) *Lane {
 	t.Helper()
 	spec := generator(t)
 	set(t, spec, "flows", uint32(flows))
 	set(t, spec, "length", uint32(wrapped))
 	set(t, spec, "destination", [6]byte(frame[:6]))
-	fixed := Destination
+	fixed, changing := Destination, Source
 	if replies {
-		fixed = Source
+		fixed, changing = Source, Destination
 		set(t, spec, "replies", uint8(1))
 	}
 	packet := packetOf(frame)
 	set(t, spec, "fixed_port", [2]byte(packet.port(fixed)))
 	if packet.v6 {
 		set(t, spec, "fixed6", [16]byte(packet.addr(fixed)))
+		set(t, spec, "net6", [8]byte(packet.addr(changing)))
 	} else {
 		set(t, spec, "fixed4", [4]byte(packet.addr(fixed)))
+	}
+	for _, set := range more {
+		set(spec)
 	}
 	l := &Lane{frame: frame, want: want}
 	l.load(t, spec, program)

@@ -23,12 +23,14 @@ const (
 	generatorProgGenerate4       = "generate4"
 	generatorProgGenerate6       = "generate6"
 	generatorProgGenerateWrapped = "generate_wrapped"
+	generatorVarAddresses        = "addresses"
 	generatorVarDestination      = "destination"
 	generatorVarFixed4           = "fixed4"
 	generatorVarFixed6           = "fixed6"
 	generatorVarFixedPort        = "fixed_port"
 	generatorVarFlows            = "flows"
 	generatorVarLength           = "length"
+	generatorVarNet6             = "net6"
 	generatorVarOuter            = "outer"
 	generatorVarOuterLength      = "outer_length"
 	generatorVarReplies          = "replies"
@@ -95,12 +97,14 @@ type generatorMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type generatorVariableSpecs struct {
+	Addresses   *ebpf.VariableSpec `ebpf:"addresses"`
 	Destination *ebpf.VariableSpec `ebpf:"destination"`
 	Fixed4      *ebpf.VariableSpec `ebpf:"fixed4"`
 	Fixed6      *ebpf.VariableSpec `ebpf:"fixed6"`
 	FixedPort   *ebpf.VariableSpec `ebpf:"fixed_port"`
 	Flows       *ebpf.VariableSpec `ebpf:"flows"`
 	Length      *ebpf.VariableSpec `ebpf:"length"`
+	Net6        *ebpf.VariableSpec `ebpf:"net6"`
 	Outer       *ebpf.VariableSpec `ebpf:"outer"`
 	OuterLength *ebpf.VariableSpec `ebpf:"outer_length"`
 	Replies     *ebpf.VariableSpec `ebpf:"replies"`
@@ -139,12 +143,14 @@ func (m *generatorMaps) Close() error {
 //
 // It can be passed to loadGeneratorObjects or ebpf.CollectionSpec.LoadAndAssign.
 type generatorVariables struct {
+	Addresses   *ebpf.Variable `ebpf:"addresses"`
 	Destination *ebpf.Variable `ebpf:"destination"`
 	Fixed4      *ebpf.Variable `ebpf:"fixed4"`
 	Fixed6      *ebpf.Variable `ebpf:"fixed6"`
 	FixedPort   *ebpf.Variable `ebpf:"fixed_port"`
 	Flows       *ebpf.Variable `ebpf:"flows"`
 	Length      *ebpf.Variable `ebpf:"length"`
+	Net6        *ebpf.Variable `ebpf:"net6"`
 	Outer       *ebpf.Variable `ebpf:"outer"`
 	OuterLength *ebpf.Variable `ebpf:"outer_length"`
 	Replies     *ebpf.Variable `ebpf:"replies"`
