@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,9 +22,9 @@ import (
 )
 
 // floodOptions say what a flood consists of: of each kind for each address one frame, by turns, and each
-// from another source.
+// from another source, or of pairs two.
 type floodOptions struct {
-	Kinds []string // syn, ack, udp
+	Kinds []string // syn, ack, udp; syn+ack, udp+udp: pairs
 	To    []floodTarget
 	Rate  int // frames a second; 0: as many as there can be
 	Most  int // frames
@@ -53,7 +54,18 @@ type shot struct {
 	source, port int // offsets
 	random       int // so many bytes of the source, the last ones
 	sums         []shotSum
+	begins       chan madeUp // the second frames of pairs are to come from
+	follows      chan madeUp // what this one's source is
 }
+
+// A madeUp is a source.
+type madeUp struct {
+	addr uint64
+	port uint16
+}
+
+// halfPairs is how many pairs begin between the two frames of one, so that there is time for an answer.
+const halfPairs = 64
 
 // A shotSum is a checksum by its offset, and what it is when all that is made up is 0.
 type shotSum struct {
@@ -95,15 +107,42 @@ func newShot(kind string, to floodTarget, own net.HardwareAddr) (shot, error) {
 	return s, nil
 }
 
-// aim makes up a source.
-func (s *shot) aim() {
+// newShots are what a kind consists of.
+func newShots(kind string, to floodTarget, own net.HardwareAddr) ([]shot, error) {
+	first, second, isPair := strings.Cut(kind, "+")
+	s, err := newShot(first, to, own)
+	if err != nil || !isPair {
+		return []shot{s}, err
+	}
+	then, err := newShot(second, to, own)
+	s.begins = make(chan madeUp, halfPairs+1)
+	then.follows = s.begins
+	return []shot{s, then}, err
+}
+
+// aim makes up a source, or finds the one that is next to send a second frame; there may be none yet.
+func (s *shot) aim() bool {
+	from := madeUp{rand.Uint64() >> (64 - 8*s.random), uint16(1024 + rand.IntN(64000))}
+	if s.begins != nil {
+		s.begins <- from
+	}
+	if s.follows != nil {
+		if len(s.follows) <= halfPairs {
+			return false
+		}
+		from = <-s.follows
+	}
+	s.comeFrom(from)
+	return true
+}
+
+func (s *shot) comeFrom(from madeUp) {
 	end := s.source + 4
 	if s.random == 8 {
 		end = s.source + 16
 	}
-	binary.BigEndian.PutUint64(s.frame[end-8:], binary.BigEndian.Uint64(s.frame[end-8:])&^(1<<(8*s.random)-1)|rand.Uint64()>>(64-8*s.random))
-	port := uint16(1024 + rand.IntN(64000))
-	binary.BigEndian.PutUint16(s.frame[s.port:], port)
+	binary.BigEndian.PutUint64(s.frame[end-8:], binary.BigEndian.Uint64(s.frame[end-8:])&^(1<<(8*s.random)-1)|from.addr)
+	binary.BigEndian.PutUint16(s.frame[s.port:], from.port)
 	var added uint32
 	for i := end - (s.random+1)/2*2; i < end; i += 2 {
 		added += uint32(binary.BigEndian.Uint16(s.frame[i:]))
@@ -114,7 +153,7 @@ func (s *shot) aim() {
 	for _, sum := range s.sums {
 		all := uint32(^sum.base) + added
 		if sum.port {
-			all += uint32(port)
+			all += uint32(from.port)
 		}
 		for all>>16 != 0 {
 			all = all&0xffff + all>>16
@@ -139,11 +178,11 @@ func playFlood(ctx context.Context, text []byte, ready func()) (any, error) {
 	var shots []shot
 	for _, to := range opts.To {
 		for _, kind := range opts.Kinds {
-			s, err := newShot(kind, to, dev.HardwareAddr)
+			of, err := newShots(kind, to, dev.HardwareAddr)
 			if err != nil {
 				return nil, err
 			}
-			shots = append(shots, s)
+			shots = append(shots, of...)
 		}
 	}
 	runtime.LockOSThread()
@@ -165,7 +204,7 @@ func (o *floodOptions) send(ctx context.Context, fd int, shots []shot) (flooded,
 	const tick, atOnce = time.Millisecond, 64
 	var f flooded
 	begin := time.Now()
-	last, due := begin, 0.0
+	last, due, turn := begin, 0.0, 0
 	for f.Sent+f.Refused < o.Most && ctx.Err() == nil {
 		n := atOnce
 		if o.Rate > 0 {
@@ -176,8 +215,11 @@ func (o *floodOptions) send(ctx context.Context, fd int, shots []shot) (flooded,
 			due -= float64(n)
 		}
 		for range n {
-			s := &shots[(f.Sent+f.Refused)%len(shots)]
-			s.aim()
+			s := &shots[turn%len(shots)]
+			turn++
+			if !s.aim() {
+				continue
+			}
 			switch _, err := unix.Write(fd, s.frame); {
 			case err == nil:
 				f.Sent++

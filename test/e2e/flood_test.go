@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -89,6 +90,43 @@ func TestFloodsBreakNothing(t *testing.T) {
 			})
 			r.wantThrough(t, floor)
 			for _, n := range f.nodes {
+				if got := n.counted(t, "forwarded"); got < 1000 {
+					t.Errorf("%s forwarded %d frames: that is no flood", n.name, got)
+				}
+			}
+		})
+	}
+}
+
+// Nothing on this side proves a source that sends twice. What it leaves fills no backend, takes no port of
+// full NAT, and keeps nobody out.
+func TestFloodsOfPairsFillNothing(t *testing.T) {
+	const most = 400 // of 500 connections that are held, and some more, at three backends
+	scheduled := farmOptions{forward: "dr", directors: 2, weights: three, tuning: unhurried, serving: true, check: ", scheduler: round-robin"}
+	sourced := fullNAT("multicast")
+	sourced.serving = true
+	for name, opts := range map[string]farmOptions{"round-robin": scheduled, "full NAT": sourced} {
+		t.Run(name, func(t *testing.T) {
+			f := newFarm(t, opts)
+			from := f.flooder(t)
+			if name == "round-robin" {
+				for _, b := range f.backends {
+					f.admin(t, "maxconn", b.name, strconv.Itoa(most))
+				}
+			}
+			flood := floodOptions{Kinds: []string{"syn+ack", "udp+udp"}, To: atVIPs(false), Rate: floodRate, Most: 1_000_000}
+			floor := f.besideFlood(t, from, flood, func() { time.Sleep(2 * time.Second) })
+			flood.To = atVIPs(true)
+			r := f.besideFlood(t, from, flood, func() { time.Sleep(4 * time.Second) })
+			r.wantThrough(t, floor)
+			for _, n := range f.nodes {
+				all, madeUp := n.flooders(t)
+				t.Logf("%s remembers %d flows, %d of the flood", n.name, all, madeUp)
+				for _, reason := range []string{"full", "no-port"} {
+					if got := n.counted(t, reason); got != 0 {
+						t.Errorf("%s dropped %d frames: %s", n.name, got, reason)
+					}
+				}
 				if got := n.counted(t, "forwarded"); got < 1000 {
 					t.Errorf("%s forwarded %d frames: that is no flood", n.name, got)
 				}
