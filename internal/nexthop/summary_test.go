@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/lbctl/lbctl/internal/lb"
 	"github.com/lbctl/lbctl/internal/netlab"
@@ -106,4 +107,43 @@ func TestNeighboursThatAreUsedAreAsked(t *testing.T) {
 	}
 	cancel()
 	must(<-ended)
+}
+
+// What the kernel tells of neighbours counts at once, and only that is given which changes something.
+func TestWhatIsHeardOfNeighboursCountsAtOnce(t *testing.T) {
+	old, fresh, own := net.HardwareAddr{2, 0, 0, 0, 0, 7}, net.HardwareAddr{2, 0, 0, 0, 0, 8}, net.HardwareAddr{2, 0, 0, 0, 0, 1}
+	near, far := netip.MustParseAddr("192.0.2.7"), netip.MustParseAddr("198.51.100.7")
+	given := 0
+	s := NewSummary(slog.New(slog.DiscardHandler), func(*lb.Routes) error { given++; return nil }, nil)
+	f := &following{Summary: s, routes: &lb.Routes{Near: make(map[netip.Addr]lb.RouteHop)}, facts: &facts{
+		devices:    map[int]device{3: {mac: own, mtu4: 1500}, 4: {mac: own, mtu4: 1500}},
+		neighbours: make(map[place]sighting),
+		tables:     map[int]*policy{unix.AF_INET: {simple: true, wires: []wire{{prefix: netip.MustParsePrefix("192.0.2.0/24"), index: 3}}}},
+	}}
+	for _, test := range []struct {
+		what  string
+		index int
+		addr  netip.Addr
+		mac   net.HardwareAddr
+		state int
+		gone  bool
+		given bool
+		want  net.HardwareAddr // of the near one
+	}{
+		{"it comes", 3, near, old, netlink.NUD_REACHABLE, false, true, old},
+		{"it goes stale", 3, near, old, netlink.NUD_STALE, false, false, old},
+		{"it moves", 3, near, fresh, netlink.NUD_STALE, false, true, fresh},
+		{"one of its name on another link", 4, near, old, netlink.NUD_REACHABLE, false, false, fresh},
+		{"which goes", 4, near, old, 0, true, false, fresh},
+		{"one that no route leads to", 3, far, old, netlink.NUD_REACHABLE, false, false, fresh},
+		{"it fails", 3, near, fresh, netlink.NUD_FAILED, false, true, nil},
+		{"it comes again", 3, near, old, netlink.NUD_PROBE, false, true, old},
+		{"it goes", 3, near, old, netlink.NUD_REACHABLE, true, true, nil},
+	} {
+		before := given
+		f.hear([]heard{{Neigh: netlink.Neigh{LinkIndex: test.index, IP: test.addr.AsSlice(), HardwareAddr: test.mac, State: test.state}, gone: test.gone}})
+		if got := f.routes.Near[near].MAC; !bytes.Equal(got, test.want) || given > before != test.given || len(f.routes.Near) > 1 {
+			t.Errorf("%s: at %s, given %t, %d near, want %s, given %t", test.what, got, given > before, len(f.routes.Near), test.want, test.given)
+		}
+	}
 }
