@@ -61,6 +61,7 @@ type planner struct {
 	applyError error
 	report     datapath.Report
 	drift      []string
+	informed   bool // what the peers know is known here, too
 	ready      bool
 }
 
@@ -134,6 +135,7 @@ func (p *planner) run(ctx context.Context) error {
 	again := time.After(0)
 	changed := false // by others, since the last look
 	decided := p.decided()
+	informed := p.peersKnow()
 	for {
 		select {
 		case <-ctx.Done():
@@ -153,6 +155,10 @@ func (p *planner) run(ctx context.Context) error {
 		case <-decided:
 			decided = p.decided()
 			again = p.forwarder.rethink(again)
+		case <-informed:
+			informed, p.informed = nil, true
+			p.forwarder.stale = true
+			again = time.After(0)
 		case <-p.forwarder.stirred:
 			again = p.forwarder.rethink(again)
 		case <-p.forwarder.due:
@@ -198,6 +204,16 @@ func (p *planner) decided() <-chan struct{} {
 	return p.store.Changed()
 }
 
+// peersKnow returns a channel that is closed when this node knows what its peers do. A node without any
+// knows that at once.
+func (p *planner) peersKnow() <-chan struct{} {
+	if p.member == nil {
+		p.informed = true
+		return nil
+	}
+	return p.member.Informed()
+}
+
 // apply builds the state from the inputs and makes it so. It logs a failure that is new.
 func (p *planner) apply(ctx context.Context) error {
 	state, err := p.build()
@@ -226,7 +242,7 @@ func (p *planner) apply(ctx context.Context) error {
 	if report.Buckets > 0 {
 		p.opts.Log.Info("tables changed", "buckets", report.Buckets, "gen", p.generation, "took", time.Since(start))
 	}
-	if !p.ready {
+	if !p.ready && p.informed {
 		p.ready = true
 		p.notify("READY=1\nSTATUS=serving")
 		p.opts.Log.Info("serving", "cluster", p.cfg.ClusterName, "node", p.cfg.Node, "vips", len(p.cfg.VIPs))

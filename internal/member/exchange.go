@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/lbctl/lbctl/internal/cluster"
 	"github.com/lbctl/lbctl/internal/ownership"
 	"github.com/lbctl/lbctl/internal/store"
 )
@@ -23,17 +24,42 @@ func (m *Member) tell(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 			m.count(ctx)
-			m.mu.Lock()
-			facts := m.own
-			m.mu.Unlock()
-			facts.Digest = m.opts.Store.Digest()
-			message, err := encodeFacts(facts)
-			if err != nil {
+			if err := m.describe(""); err != nil {
 				return err
 			}
-			_ = m.cluster.Send("", message) // counted there; the next one says more
 			m.castAgain()
 		}
+	}
+}
+
+// describe sends our facts to a peer, or to all.
+func (m *Member) describe(to string) error {
+	m.mu.Lock()
+	facts := m.own
+	facts.Voted = m.votes != nil
+	m.mu.Unlock()
+	facts.Digest = m.opts.Store.Digest()
+	message, err := encodeFacts(facts)
+	if err != nil {
+		return err
+	}
+	_ = m.cluster.Send(to, message) // counted there; the next one says more
+	return nil
+}
+
+// greet tells a peer that came, or began a new life, what we found out and who we are.
+func (m *Member) greet(p cluster.Peer) {
+	if !p.Alive {
+		return
+	}
+	m.mu.Lock()
+	voted := m.votes != nil
+	m.mu.Unlock()
+	if voted {
+		m.cast(p.Name)
+	}
+	if err := m.describe(p.Name); err != nil {
+		m.opts.Log.Error("a peer is not told of this node", "node", p.Name, "err", err)
 	}
 }
 
@@ -47,7 +73,9 @@ func (m *Member) fact(from string, payload []byte) error {
 	m.mu.Lock()
 	m.facts[from] = facts
 	m.mu.Unlock()
-	if facts.Digest != m.opts.Store.Digest() {
+	if facts.Digest == m.opts.Store.Digest() {
+		m.toldAllBy(from)
+	} else {
 		m.share(from)
 	}
 	return nil
@@ -59,12 +87,14 @@ func (m *Member) share(to string) {
 }
 
 // merge takes what a peer's store has. What is news wakes the loop, which shares it.
-func (m *Member) merge(payload []byte) error {
+func (m *Member) merge(from string, payload []byte) error {
 	entries, err := store.Decode(payload)
 	if err != nil {
 		return err
 	}
-	_, err = m.opts.Store.Merge(entries)
+	if _, err = m.opts.Store.Merge(entries); err == nil {
+		m.toldAllBy(from)
+	}
 	return err
 }
 

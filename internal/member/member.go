@@ -80,26 +80,30 @@ type Member struct {
 	keys   *keeper
 	memory *memory
 
+	informed chan struct{} // closed when this node knows what its peers know
+
 	// Of the goroutine that owns the machine:
-	status   ownership.Status // after the last event that changed something
-	begun    time.Time        // when peers could first be heard
-	sights   map[string]sighting
-	known    map[string]net.HardwareAddr // of peers, that the kernel was told
-	told     told                        // what the kernel was, of the machine's tables
-	wishes   Wishes
-	wished   map[string]ownership.Weight // what the machine was told last
-	ready    bool
-	resumed  bool // in the life of the process before
-	finished bool // the machine must see no further event
-	waiting  func(ownership.Happening)
+	status     ownership.Status // after the last event that changed something
+	begun      time.Time        // when peers could first be heard
+	sights     map[string]sighting
+	known      map[string]net.HardwareAddr // of peers, that the kernel was told
+	told       told                        // what the kernel was, of the machine's tables
+	wishes     Wishes
+	wished     map[string]ownership.Weight // what the machine was told last
+	ready      bool
+	resumed    bool // in the life of the process before
+	isInformed bool
+	finished   bool // the machine must see no further event
+	waiting    func(ownership.Happening)
 
 	// Heartbeats ask the machine from their goroutines.
 	machineMu sync.Mutex
 	machine   *ownership.Machine
 
-	mu    sync.Mutex // of what follows
-	facts map[string]Facts
-	own   Facts
+	mu      sync.Mutex // of what follows
+	facts   map[string]Facts
+	own     Facts
+	toldAll map[string]bool // peers that had nothing we do not, at some time
 
 	votes        Votes // nil: there never were any
 	votedAt      time.Time
@@ -113,12 +117,13 @@ type Member struct {
 // New reads what is needed; nothing is sent before Run.
 func New(opts Options) (*Member, error) {
 	m := &Member{
-		opts:   opts,
-		wishes: opts.Wishes,
-		inbox:  make(chan func()),
-		seen:   make(chan struct{}, 1),
-		ended:  make(chan struct{}),
-		facts:  make(map[string]Facts),
+		opts:     opts,
+		wishes:   opts.Wishes,
+		inbox:    make(chan func()),
+		seen:     make(chan struct{}, 1),
+		ended:    make(chan struct{}),
+		facts:    make(map[string]Facts),
+		informed: make(chan struct{}), toldAll: make(map[string]bool),
 		// Above those of every process before.
 		ballotNumber: uint64(max(0, time.Now().UnixNano())),
 		ballots:      make(map[string]ballot),
@@ -240,6 +245,7 @@ func (m *Member) loop(ctx context.Context) error {
 			}
 			m.present()
 			m.look()
+			m.inform()
 			m.handle(ownership.Tick{})
 		}
 	}
@@ -335,7 +341,7 @@ func (m *Member) received(from string, message []byte) {
 		case kindOwnership:
 			err = m.ownership(from, payload)
 		case kindStore:
-			err = m.merge(payload)
+			err = m.merge(from, payload)
 		case kindFacts:
 			err = m.fact(from, payload)
 		case kindEcho:

@@ -109,16 +109,6 @@ func (m *Member) cast(to string) {
 	_ = m.cluster.Send(to, message) // told again
 }
 
-// greet tells a peer that came, or began a new life, what we found out.
-func (m *Member) greet(p cluster.Peer) {
-	m.mu.Lock()
-	voted := m.votes != nil
-	m.mu.Unlock()
-	if voted && p.Alive {
-		m.cast(p.Name)
-	}
-}
-
 // castAgain repeats our votes when it is time.
 func (m *Member) castAgain() {
 	m.mu.Lock()

@@ -19,13 +19,14 @@ const (
 	kindNoted     = 9 // the answer, and what a director wants to be told
 )
 
-// Facts are what a node tells about itself for people. Nothing is decided by them.
+// Facts are what a node tells about itself: for people, and what peers need to see whether they miss something.
 type Facts struct {
 	Version     string   `json:"version"`
-	Connections int      `json:"connections"` // TCP, to VIPs
-	Held        int      `json:"held"`        // buckets of all tables
-	Sick        []string `json:"sick"`        // services whose checks fail
-	Digest      uint64   `json:"digest"`      // of the store
+	Connections int      `json:"connections"`     // TCP, to VIPs
+	Held        int      `json:"held"`            // buckets of all tables
+	Sick        []string `json:"sick"`            // services whose checks fail
+	Voted       bool     `json:"voted,omitempty"` // it has votes about backends
+	Digest      uint64   `json:"digest"`          // of the store
 }
 
 func frame(kind byte, payload []byte) []byte { return append([]byte{kind}, payload...) }

@@ -30,3 +30,22 @@ func TestADirectorWithoutItsLbdForwardsNothingBesideItsSuccessor(t *testing.T) {
 		t.Errorf("%d resets; at first: %q", r.Resets, r.Notes)
 	}
 }
+
+// What was decided while a director was away is in its tables before it takes flows again.
+func TestADirectorThatComesBackKnowsWhatWasDecided(t *testing.T) {
+	r := forwardUnderLoad(t, farmOptions{forward: "dr", weights: three}, func(f *farm, _ *standardLoad) {
+		n := f.nodes[1]
+		n.stop(syscall.SIGKILL)
+		f.awaitMember(t, n.name, "down")
+		f.agree(t)
+		f.admin(t, "drain", "b2", "--detach")
+		f.awaitState(t, "b2", "draining")
+		n.start()
+		f.agree(t)
+		time.Sleep(time.Second)
+	})
+	r.wantUnbroken(t)
+	if r.Resets > 0 {
+		t.Errorf("%d resets; at first: %q", r.Resets, r.Notes)
+	}
+}
