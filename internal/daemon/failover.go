@@ -72,6 +72,18 @@ func ownerOf(state *lb.State, v *lb.VIP) *lb.Node {
 	return &state.Nodes[owner]
 }
 
+// holderOf is the node that has a VIP as a whole now, or nil when this one is about to: one that hands it over
+// has it until the other one does.
+func holderOf(state *lb.State, v *lb.VIP) *lb.Node {
+	switch marks := state.Tables[v.Table].Marks; {
+	case marks != nil && marks[0]&lb.MarkDelegate != 0:
+		return state.Local()
+	case !takes(state, v):
+		return nil
+	}
+	return ownerOf(state, v)
+}
+
 // takes says whether the owner of a VIP holds it already.
 func takes(state *lb.State, v *lb.VIP) bool {
 	marks := state.Tables[v.Table].Marks

@@ -116,7 +116,7 @@ func describe(s *control.Status, state *lb.State, counters []datapath.Counter) {
 		if n := state.Local(); n != nil {
 			entry.OwnedShare = shares[v.Table][n.Index]
 		}
-		if n := ownerOf(state, v); n != nil && v.Announce == lb.AnnounceFailover {
+		if n := holderOf(state, v); n != nil && v.Announce == lb.AnnounceFailover {
 			entry.Owner = n.Name
 		}
 		s.VIPs = append(s.VIPs, entry)
