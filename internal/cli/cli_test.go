@@ -200,6 +200,7 @@ func TestErrorsGoToStderrAndTheExitCodeTellsTheirKind(t *testing.T) {
 		{"config chek", exitUsage, `unknown command "chek" for "lbctl config", did you mean check?`},
 		{"status now", exitUsage, `unexpected argument "now"; usage: lbctl status`},
 		{"status --loud", exitUsage, "unknown flag: --loud"},
+		{"nodes drain n2 --wait --detach", exitUsage, "if any flags in the group [wait detach] are set none of the others can be"},
 		{"status -o xml", exitUsage, `invalid argument "xml" for "-o, --output" flag: want table, json, yaml`},
 		{"config check", exitUsage, "accepts 1 arg(s), received 0; usage: lbctl config check FILE"},
 		{"completion tcsh", exitUsage, `invalid argument "tcsh" for "lbctl completion"`},
