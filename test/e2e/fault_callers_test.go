@@ -402,10 +402,20 @@ func nodesOf(list []attempt) map[string]int {
 	return counts
 }
 
-// wantHeld fails the test when connections broke that nodes other than the given ones serve, or when
-// there are none.
+// recoverTime is how long a connection may need to go on, once nothing is lost any more: one whose answers
+// were lost several times in a row is sent again after seconds only.
+const recoverTime = 30 * time.Second
+
+// wantHeld fails the test when connections broke, or hang for good, that nodes other than the given ones
+// serve, or when there are none.
 func (f *callers) wantHeld(t testing.TB, but ...string) {
 	t.Helper()
+	hangs := func(h heldFlow) bool {
+		return !slices.Contains(but, h.node) && h.err == nil && time.Since(h.last) > 2*time.Second
+	}
+	for end := time.Now().Add(recoverTime); time.Now().Before(end) && slices.ContainsFunc(f.heldNow(), hangs); {
+		time.Sleep(100 * time.Millisecond)
+	}
 	lived := 0
 	for _, h := range f.heldNow() {
 		switch {
