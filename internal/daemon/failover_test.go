@@ -93,3 +93,32 @@ func TestAClaimIsAProblemForAMinute(t *testing.T) {
 		}
 	}
 }
+
+func TestAVIPThatIsHandedOverIsWhereItWas(t *testing.T) {
+	const n1, n2 = 0, 1
+	for _, test := range []struct {
+		what  string
+		local int
+		owner int16
+		mark  lb.Mark
+		want  string
+	}{
+		{"at rest, here", n1, n1, 0, "n1"},
+		{"at rest, elsewhere", n1, n2, 0, "n2"},
+		{"new flows go on to the next owner", n1, n2, lb.MarkDelegate, "n1"},
+		{"the next owner waits for it", n2, n2, lb.MarkWaiting, ""},
+		{"it was handed over, with flows that stay", n1, n2, lb.MarkMaybeLocal, "n2"},
+		{"nobody has it", n1, lb.NoNode, 0, ""},
+	} {
+		table := &lb.Table{Owners: []int16{test.owner}, Marks: []lb.Mark{test.mark}}
+		nodes := []lb.Node{{Name: "n1", Local: test.local == n1}, {Name: "n2", Index: 1, Local: test.local == n2}}
+		state := &lb.State{Nodes: nodes, Tables: []*lb.Table{table}}
+		got := ""
+		if n := holderOf(state, new(lb.VIP)); n != nil {
+			got = n.Name
+		}
+		if got != test.want {
+			t.Errorf("%s: at %q, want %q", test.what, got, test.want)
+		}
+	}
+}
