@@ -17,6 +17,15 @@ func (m *Machine) heardBy(e HeardBy) {
 	}
 }
 
+// witness takes in what the witnesses say. Who was out of their sight until its lease was over was out of
+// everybody's: the answer of a witness may come before the first frame of those who went on meanwhile.
+func (m *Machine) witness(e Witness) {
+	if e.Answers && !m.Witnessed && !m.leased() && m.keeps(ruleBackInSight) {
+		m.Began = m.now
+	}
+	m.Witnessed = e.Answers
+}
+
 // renewLease extends the lease while the policy's condition holds. The first one is had only by who
 // is ready: a node in the stage StageUp has to be asked by everybody.
 func (m *Machine) renewLease() {
@@ -47,9 +56,9 @@ func (m *Machine) renewLease() {
 	}
 }
 
-// alone says whether there is nobody who could do the same.
+// alone says whether there is nobody who could do the same. Who does not see the witness cannot know.
 func (m *Machine) alone() bool {
-	if m.cfg.quorum() > 1 {
+	if m.cfg.quorum() > 1 || m.cfg.Policy == PolicyWitness && !m.Witnessed {
 		return false
 	}
 	for name := range m.Known {

@@ -43,7 +43,7 @@ type memory struct {
 	Life, Number uint64
 	Offers       uint64        // of this process, counted
 	Born         time.Duration // of the process
-	Began        time.Duration // of the life, or when it came back from leave or a pause
+	Began        time.Duration // of the life, or when it came back from leave, a pause, or from where no witness answers
 	Until        time.Duration // end of the lease, 0 before the first
 	Ready, Gone  bool
 	Witnessed    bool
@@ -193,7 +193,7 @@ func (m *Machine) take(event Event) {
 		m.peer(e.Peer).HostGone, m.changed = !e.Answers, true
 		m.exorcise(e.Peer)
 	case Witness:
-		m.Witnessed = e.Answers
+		m.witness(e)
 	case Weights:
 		m.weigh(e.Domains)
 	case Ready:

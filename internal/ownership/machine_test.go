@@ -352,6 +352,66 @@ func TestOneSideOfACutGoesOnUndisturbed(t *testing.T) {
 	}
 }
 
+// The witness answers whom it could not see before any frame of those comes through who went on.
+func TestWhoIsBackInSightTakesNothingBeforeItListened(t *testing.T) {
+	for _, broken := range []rule{ruleNone, ruleBackInSight} {
+		c := newQuietCluster(t, "a", "b", "c")
+		for name, m := range c.nodes {
+			m.broken, m.cfg.Policy = broken, PolicyWitness
+			c.tell(name, Witness{true})
+		}
+		c.run(time.Second)
+		c.cut = map[string]bool{"c": true}
+		c.tell("c", Witness{false})
+		c.run(800 * time.Millisecond)
+		c.tell("c", Witness{true})
+		took := 0
+		for range 100 {
+			c.run(time.Millisecond)
+			took = max(took, c.nodes["c"].Table("").owned().Len())
+		}
+		if safe := broken == ruleNone; (took == 0) != safe {
+			t.Errorf("rule %d broken: c took %d buckets that a and b have", broken, took)
+		}
+		if broken != ruleNone {
+			continue
+		}
+		c.cut = nil
+		c.run(1200 * time.Millisecond)
+		if shares := c.shares(); len(shares) != 3 {
+			t.Errorf("after the cut: %v", shares)
+		}
+		// and who stays alone with the witness takes all
+		c.stopped["a"], c.stopped["b"] = true, true
+		c.run(800 * time.Millisecond)
+		if shares := c.shares(); shares["c"] != 64 {
+			t.Errorf("after the death of the others: %v", shares)
+		}
+	}
+}
+
+// A hand-over sends flows on to a node that cannot answer any more; it says so before it counted them.
+func TestALostLifeMayHaveFlowsEverywhere(t *testing.T) {
+	m := settledMachine(t, 3)
+	m.Handle(m.now, Lapsed{})
+	if left := m.everything().Without(m.Table("").MaybeLocal); !left.Empty() {
+		t.Errorf("a new life says that it has no flows in %d buckets, which nobody counted", left.Len())
+	}
+}
+
+func TestWhoIsAloneDoesNotGoOnWithoutAWitness(t *testing.T) {
+	c := newQuietCluster(t)
+	c.add("a", 1, nil)
+	c.nodes["a"].cfg.Policy = PolicyWitness
+	for _, answers := range []bool{true, false, true} {
+		c.tell("a", Witness{answers})
+		c.run(time.Second)
+		if a := c.nodes["a"]; a.leased() != answers {
+			t.Errorf("a witness answers: %t, and the lease ends at %v, now %v", answers, a.Until, c.now)
+		}
+	}
+}
+
 func TestWhatAnotherLifeSaidDoesNotCount(t *testing.T) {
 	for _, broken := range []rule{ruleNone, ruleLives} {
 		m := settledMachine(t, 3)

@@ -140,12 +140,13 @@ func (m *Machine) abandon(old, now *Record) {
 	m.exorcise(old.Name)
 }
 
-// loseLife begins a new life with empty hands.
+// loseLife begins a new life with empty hands. Until its sockets are counted it may have flows everywhere:
+// also in what others sent on to it while they waited for an answer.
 func (m *Machine) loseLife(reason string) {
 	old := m.self()
 	m.Life++
 	for _, d := range m.Tokens {
-		m.drop(d, slices.Clone(d.Held))
+		m.drop(d, m.everything())
 		d.Keep = nil
 	}
 	for _, name := range slices.Sorted(maps.Keys(m.Out)) {

@@ -18,6 +18,7 @@ const (
 	ruleContested          // what others may hold is not answered with a RST
 	ruleAgreeOnDeath       // one node alone declares nobody dead
 	ruleLeave              // who has leave is not declared dead
+	ruleBackInSight        // who was without a witness listens anew before it takes others for dead
 	ruleCount
 )
 

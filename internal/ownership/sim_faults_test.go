@@ -148,6 +148,17 @@ func (w *world) disturbMostly(n *node) {
 			w.cutInTurn(n)
 			w.run(w.about(2 * d))
 		}
+	case alone:
+		var all []link
+		for i := range w.nodes {
+			if i != n.index {
+				all = append(all, link{n.index, i}, link{i, n.index})
+			}
+		}
+		w.setLinks(all, true)
+		w.run(w.between(2*d, 4*d))
+		w.setLinks(all, false)
+		w.run(2 * d)
 	}
 }
 
@@ -288,12 +299,16 @@ func (w *world) loseWitness() {
 	}
 }
 
-// findWitness: it answers everybody again some time after the last cut healed.
+// findWitness: it answers everybody again some time after the last cut healed, or before any other frame.
 func (w *world) findWitness() {
 	if w.net.anyCut() {
 		return
 	}
-	w.after(w.about(200*time.Millisecond), func() {
+	after := w.about(200 * time.Millisecond)
+	if w.traits.prompt {
+		after = 0
+	}
+	w.after(after, func() {
 		if !w.net.anyCut() {
 			for _, n := range w.nodes {
 				n.setWitness(true)
@@ -315,8 +330,12 @@ func (n *node) setWitness(answers bool) {
 	}
 	n.w.note("%s: witness %v", n.name, answers)
 	n.witness = answers
+	asked := n.w.between(0, simConfig("").HintTime)
+	if n.w.traits.prompt && answers {
+		asked = 0
+	}
 	if p := n.process; p != nil {
-		p.later(n.w.between(0, simConfig("").HintTime), func() { p.handle(Witness{n.witness}) })
+		p.later(asked, func() { p.handle(Witness{n.witness}) })
 	}
 }
 

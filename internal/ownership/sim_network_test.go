@@ -1,6 +1,9 @@
 package ownership
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // A network carries messages and heartbeats between nodes. A link has two directions that can be cut
 // one by one.
@@ -132,10 +135,14 @@ func (n *network) connected(nodes []int) bool {
 	if len(nodes) == 0 {
 		return true
 	}
-	reached, todo := map[int]bool{nodes[0]: true}, []int{nodes[0]}
+	first := nodes[max(0, slices.IndexFunc(nodes, func(i int) bool { return n.w.nodes[i].speaks() }))]
+	reached, todo := map[int]bool{first: true}, []int{first}
 	for len(todo) > 0 {
 		from := todo[0]
 		todo = todo[1:]
+		if !n.w.nodes[from].speaks() {
+			continue
+		}
 		for _, to := range nodes {
 			if !reached[to] && n.works(from, to) && n.works(to, from) {
 				reached[to] = true
@@ -146,6 +153,9 @@ func (n *network) connected(nodes []int) bool {
 	return len(reached) == len(nodes)
 }
 
+// speaks says whether others hear of third nodes from it.
+func (n *node) speaks() bool { return n.process != nil && !n.process.paused }
+
 // merged says whether all who may accept flows know the same.
 func (w *world) merged() bool {
 	var first *process
@@ -154,6 +164,8 @@ func (w *world) merged() bool {
 		switch {
 		case p == nil && node.up && node.kernel.leased(node.clock()):
 			return false
+		case w.traits.policy == PolicyWitness && !node.witness && node.kernel.leased(node.clock()):
+			return false // it goes on for as long as it may, from when it had a witness and could not be heard
 		case p == nil:
 		case first == nil:
 			first = p

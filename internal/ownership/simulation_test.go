@@ -138,12 +138,13 @@ var forced = map[rule]func(*traits){
 	ruleAgreeOnDeath: func(t *traits) {
 		t.nodes, t.cuts, t.mostly, t.late, t.loss = max(t.nodes, 3), true, pairs, 0, 0
 	},
+	ruleBackInSight: func(t *traits) { t.policy, t.cuts, t.mostly, t.prompt = PolicyWitness, true, alone, true },
 }
 
 // Seeds with which it shows; where they do no longer, others are looked for.
 var shows = map[rule]uint64{
-	ruleThreeWay: 1, ruleSameKnowledge: 32, ruleLapse: 79, ruleBeingHeard: 3, ruleAskAll: 1, ruleGrantSilent: 14,
-	ruleUnsure: 4, ruleLineage: 23, ruleContested: 1, ruleAgreeOnDeath: 3, ruleLeave: 16,
+	ruleThreeWay: 1, ruleSameKnowledge: 55, ruleLapse: 228, ruleBeingHeard: 4, ruleAskAll: 2, ruleGrantSilent: 31,
+	ruleUnsure: 6, ruleLineage: 51, ruleContested: 1, ruleAgreeOnDeath: 3, ruleLeave: 16, ruleBackInSight: 30,
 }
 
 // Each rule is there because without it some schedule goes wrong. What ruleLives is for takes the same
