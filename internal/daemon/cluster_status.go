@@ -5,9 +5,11 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lbctl/lbctl/internal/cluster"
 	"github.com/lbctl/lbctl/internal/control"
 	"github.com/lbctl/lbctl/internal/desired"
 	"github.com/lbctl/lbctl/internal/health"
+	"github.com/lbctl/lbctl/internal/heartbeat"
 	"github.com/lbctl/lbctl/internal/member"
 	"github.com/lbctl/lbctl/internal/ownership"
 	"github.com/lbctl/lbctl/internal/probe"
@@ -52,6 +54,44 @@ func describeCluster(s *control.Status, c member.Status) {
 			s.Problems = append(s.Problems, fmt.Sprintf("node %s is down", m.Name))
 		}
 	}
+	for _, p := range c.Gossip.Peers {
+		if half := halfHeard(p, c.Heard, time.Now()); half != "" {
+			s.Problems = append(s.Problems, fmt.Sprintf("node %s: %s", p.Name, half))
+		}
+	}
+}
+
+// unusual is for how long only one of gossip and heartbeats brings a node before that is a problem: where
+// nodes come and go, one of them knows it first.
+const unusual = time.Second
+
+// halfHeard says that a part of the network between this node and another is cut, "" if none is. The other
+// part keeps the node in the cluster; nobody would notice before that is cut as well.
+func halfHeard(gossip cluster.Peer, links [][]heartbeat.Peer, now time.Time) string {
+	heard, silentSince := heardOn(links, gossip.Name)
+	switch {
+	case heard && !gossip.Alive && now.Sub(gossip.Since) > unusual:
+		return fmt.Sprintf("its heartbeats come, and no gossip: let UDP and TCP to %s pass in both directions", gossip.Addr)
+	case !heard && gossip.Alive && !silentSince.IsZero() && now.Sub(silentSince) > unusual:
+		return fmt.Sprintf("its gossip comes, and no heartbeat: let Ethernet frames of type %#x pass on the links of the VIPs", heartbeat.EtherType)
+	}
+	return ""
+}
+
+// heardOn says whether a peer is heard on a link, and otherwise since when on none; never if that is zero.
+func heardOn(links [][]heartbeat.Peer, name string) (heard bool, silentSince time.Time) {
+	for _, link := range links {
+		for _, p := range link {
+			switch {
+			case p.Name != name:
+			case !p.Silent:
+				return true, time.Time{}
+			case p.SilentSince.After(silentSince):
+				silentSince = p.SilentSince
+			}
+		}
+	}
+	return false, silentSince
 }
 
 func leaseText(left time.Duration) string {

@@ -20,6 +20,7 @@ type Status struct {
 	Admins  map[string]store.NodeAdmin
 	Gossip  cluster.Status
 	Links   []heartbeat.Link
+	Heard   [][]heartbeat.Peer // by link
 }
 
 // Status returns what is known now.
@@ -27,6 +28,7 @@ func (m *Member) Status(ctx context.Context) (Status, error) {
 	s := Status{Admins: m.opts.Store.Admins(), Gossip: m.cluster.Status()}
 	for _, link := range m.links {
 		s.Links = append(s.Links, link.Link())
+		s.Heard = append(s.Heard, link.Peers())
 	}
 	err := m.within(ctx, func() {
 		m.machineMu.Lock()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -74,15 +75,39 @@ func (f *faulty) heal(t testing.TB) time.Duration {
 	return took
 }
 
+// wantSaid waits until every node's status names a problem as often as that.
+func (f *faulty) wantSaid(t testing.TB, problem string, times int) {
+	t.Helper()
+	nettest.Eventually(t, agreeWithin, func() error {
+		statuses, err := askAll(f.nodes, (*node).status)
+		if err != nil {
+			return err
+		}
+		for _, s := range statuses {
+			said := 0
+			for _, p := range s.Problems {
+				if strings.Contains(p, problem) {
+					said++
+				}
+			}
+			if said != times {
+				return fmt.Errorf("%s says %d times, not %d, that %s: %q", s.Node, said, times, problem, s.Problems)
+			}
+		}
+		return nil
+	})
+}
+
 // A part of the network that is cut is no reason to move anything.
 func TestGossipOrHeartbeatsAloneMoveNothing(t *testing.T) {
 	f := newFaulty(t, options{tuning: slowPulse})
 	for _, cut := range []struct {
 		name   string
 		faults []nettest.Fault
+		said   string // by all, of the others
 	}{
-		{"gossip", []nettest.Fault{{Port: gossipPort}}},
-		{"heartbeats", []nettest.Fault{{Ethertype: heartbeat.EtherType}}},
+		{"gossip", []nettest.Fault{{Port: gossipPort}}, "its heartbeats come, and no gossip"},
+		{"heartbeats", []nettest.Fault{{Ethertype: heartbeat.EtherType}}, "its gossip comes, and no heartbeat"},
 	} {
 		t.Run(cut.name, func(t *testing.T) {
 			f.callers.hold(t, heldFlows)
@@ -97,12 +122,14 @@ func TestGossipOrHeartbeatsAloneMoveNothing(t *testing.T) {
 			if diff := cmp.Diff(before, f.placed(t)); diff != "" {
 				t.Errorf("buckets (-before +after):\n%s", diff)
 			}
+			f.wantSaid(t, cut.said, len(f.nodes)-1)
 			f.callers.wantHeld(t)
 			f.wire.wantOneAcceptor(t)
 			if t.Failed() {
 				t.Logf("events since:\n%s", happenings(f.nodes, marks, began))
 			}
 			f.heal(t)
+			f.wantSaid(t, cut.said, 0) // one alone holds the cluster together until then
 			if diff := cmp.Diff(before, f.placed(t)); diff != "" {
 				t.Errorf("buckets after it (-before +after):\n%s", diff)
 			}
