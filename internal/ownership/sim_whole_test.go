@@ -98,13 +98,18 @@ func (w *world) checkStay(domain, before int, choice Choice) {
 	}
 }
 
+// oneHas gives worlds a domain that one node has as a whole.
+func oneHas(stay bool) func(*traits) {
+	return func(tr *traits) {
+		tr.whole, tr.stay = true, stay
+		tr.domains = append(slices.Clone(tr.domains), "vip")
+	}
+}
+
 func TestNoScheduleBreaksTheRulesOfDomainsThatOneNodeHas(t *testing.T) {
 	for _, stay := range []bool{false, true} {
 		t.Run(fmt.Sprintf("stay %v", stay), func(t *testing.T) {
-			whole := func(tr *traits) {
-				tr.whole, tr.stay = true, stay
-				tr.domains = append(slices.Clone(tr.domains), "vip")
-			}
+			whole := oneHas(stay)
 			if seed := envUint(t, "LBSIM_SEED", 0); seed != 0 {
 				o := runWorld(seed, ruleNone, whole, newSharedTables())
 				t.Logf("%v\n%s", o.world.traits, o.world.records.String())

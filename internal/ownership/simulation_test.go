@@ -175,17 +175,21 @@ func TestEachRuleIsNeeded(t *testing.T) {
 // Worlds in which something went wrong once, and what fixed it. Each fails again without its fix.
 var remembered = []struct {
 	seed  uint64
+	force func(*traits)
 	wrong string
 	fixed string
 }{
-	{9, "two nodes founded, one of them known as down to the other", "agreed asks those who were down as well"},
-	{75, "the same, among nodes that crash all the time", "agreed asks those who were down as well"},
-	{19, "who was paused began a new life and took everybody for dead", "nobody is silent to a life that has just begun"},
+	{9, nil, "two nodes founded, one of them known as down to the other", "agreed asks those who were down as well"},
+	{75, nil, "the same, among nodes that crash all the time", "agreed asks those who were down as well"},
+	{19, nil, "who was paused began a new life and took everybody for dead", "nobody is silent to a life that has just begun"},
+	{2091, oneHas(false), "a life that was lost said that it had no flows, and got some while it hung", "it may have some everywhere"},
+	{3361, oneHas(false), "a node alone went on without a witness, and beside who had one", "who does not see it is not alone"},
+	{30, forced[ruleBackInSight], "the witness answered before those who went on meanwhile", "who is back in sight listens anew"},
 }
 
 func TestWhatWentWrongOnceDoesNotAgain(t *testing.T) {
 	for _, r := range remembered {
-		if o := runWorld(r.seed, ruleNone, nil, newSharedTables()); o.wrong != "" {
+		if o := runWorld(r.seed, ruleNone, r.force, newSharedTables()); o.wrong != "" {
 			t.Errorf("%s (%s):\n%v", r.wrong, r.fixed, o)
 		}
 	}
