@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -57,6 +60,62 @@ func TestOnlyPassingTestsAreWell(t *testing.T) {
 			}
 			if strings.Contains(out.String(), "noise") {
 				t.Errorf("a passing test's output is shown:\n%s", out.String())
+			}
+		})
+	}
+}
+
+const fails = `{"Action":"output","Package":"timing","Test":"TestB/sub","Output":"--- FAIL: too late\n"}
+{"Action":"fail","Package":"timing","Test":"TestB/sub"}
+{"Action":"fail","Package":"timing","Test":"TestB"}
+{"Action":"fail","Package":"timing","Elapsed":2}
+`
+
+func TestFewFailuresOfTimingGetAnotherChance(t *testing.T) {
+	pass := strings.Repeat(`{"Action":"pass","Package":"timing","Test":"TestB"}`+"\n", runs)
+	for _, test := range []struct {
+		name, in, again string
+		asked           []string // for which tests
+		well            bool
+	}{
+		{"passes from then on", passes + fails, pass, []string{"^TestB$"}, true},
+		{"fails once more", passes + fails, pass + fails, []string{"^TestB$"}, false},
+		{"does not run again", passes + fails, "", []string{"^TestB$"}, false},
+		{"runs too rarely", passes + fails, passes, []string{"^TestB$"}, false},
+		{"is of another package", passes + strings.ReplaceAll(fails, "timing", "q"), pass, nil, false},
+		{"panics", passes + `{"Action":"output","Package":"timing","Test":"TestB","Output":"panic: nil\n"}` + "\n" + fails, pass, nil, false},
+		{"has no time left", passes + `{"Action":"output","Package":"timing","Output":"panic: test timed out\n"}` + "\n" + fails, pass, nil, false},
+		{"ends its process while another runs", passes + `{"Action":"output","Package":"timing","Test":"TestC","Output":"begun\n"}` + "\n" + fails,
+			pass, nil, false},
+		{"is one of three", passes + fails + strings.ReplaceAll(fails, "TestB", "TestC") + strings.ReplaceAll(fails, "TestB", "TestD"), pass,
+			[]string{"^TestB$", "^TestC$", "^TestD$"}, true},
+		{"is one of four", passes + fails + strings.ReplaceAll(fails, "TestB", "TestC") + strings.ReplaceAll(fails, "TestB", "TestD") +
+			strings.ReplaceAll(fails, "TestB", "TestE"), pass, nil, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var out strings.Builder
+			s := newSummary(&out)
+			s.again = regexp.MustCompile("^timing$")
+			if err := s.read(strings.NewReader(test.in)); err != nil {
+				t.Fatal(err)
+			}
+			var asked []string
+			s.judge(func(args []string, into *summary) error {
+				i := slices.Index(args, "-run")
+				asked = append(asked, args[i+1])
+				if test.again == "" {
+					return fmt.Errorf("exit status 1")
+				}
+				return into.read(strings.NewReader(test.again))
+			})
+			if well := s.close(); well != test.well {
+				t.Errorf("well: %t, want %t:\n%s", well, test.well, out.String())
+			}
+			if !slices.Equal(asked, test.asked) {
+				t.Errorf("asked again: %q, want %q", asked, test.asked)
+			}
+			if first := "| --- FAIL: too late\n"; strings.Contains(test.in, `"timing","Test":"TestB/sub"`) && !strings.Contains(out.String(), first) {
+				t.Errorf("the first failure is not shown:\n%s", out.String())
 			}
 		})
 	}
