@@ -42,6 +42,27 @@ func TestTheSideThatSeesTheWitnessGoesOn(t *testing.T) {
 	l.neverTwo(t, 0)
 }
 
+// Nodes that start while no gossip comes through hear each other's heartbeats. Neither can know what the
+// other has.
+func TestAStartWithoutGossipMakesNoTwoOwners(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, 2, nil)
+	nettest.SetFaults(t, l.sw, nettest.Fault{Port: 7946})
+	for _, p := range l.nodes {
+		p.start(t)
+	}
+	time.Sleep(ownership.DefaultConfig("").BootTimeout + 2*time.Second)
+	if shares := l.shares("nodes"); len(shares) > 0 {
+		t.Errorf("without gossip: %v", shares)
+	}
+	if nettest.Lost(t, l.sw) == 0 {
+		t.Error("nothing was lost")
+	}
+	nettest.SetFaults(t, l.sw)
+	l.shared(t, 30*time.Second, "n1", "n2")
+	l.neverTwo(t, 0)
+}
+
 func TestACutOfGossipOrHeartbeatsAloneMovesNothing(t *testing.T) {
 	gossip, heartbeats := nettest.Fault{Port: 7946}, nettest.Fault{Ethertype: heartbeat.EtherType}
 	for _, c := range []struct {

@@ -412,6 +412,31 @@ func TestWhoIsAloneDoesNotGoOnWithoutAWitness(t *testing.T) {
 	}
 }
 
+// The heartbeats of b reach a, and its gossip does not: b may have everything.
+func TestNobodyFoundsAClusterBesideAStranger(t *testing.T) {
+	for _, broken := range []rule{ruleNone, ruleStranger} {
+		c := newQuietCluster(t)
+		c.add("a", 1, []string{"a", "b"})
+		a := c.nodes["a"]
+		a.broken = broken
+		beat := func(silent bool) (owned int) {
+			for end := c.now + a.cfg.BootTimeout + time.Second; c.now < end; c.run(20 * time.Millisecond) {
+				c.tell("a", Silent{"b", silent})
+				if !silent {
+					c.tell("a", HeardBy{"b", true, c.now})
+				}
+			}
+			return a.Table("").owned().Len()
+		}
+		if owned, safe := beat(false), broken == ruleNone; (owned == 0) != safe {
+			t.Errorf("rule %d broken: a has %d buckets while b is heard", broken, owned)
+		}
+		if owned := beat(true); owned != 64 {
+			t.Errorf("rule %d broken: a has %d buckets when b is gone", broken, owned)
+		}
+	}
+}
+
 func TestWhatAnotherLifeSaidDoesNotCount(t *testing.T) {
 	for _, broken := range []rule{ruleNone, ruleLives} {
 		m := settledMachine(t, 3)

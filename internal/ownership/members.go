@@ -327,7 +327,7 @@ func (m *Machine) found() {
 			}
 		}
 	}
-	if m.cfg.Policy == PolicyMajority && voters < m.cfg.quorum() {
+	if m.cfg.Policy == PolicyMajority && voters < m.cfg.quorum() || m.hearsStranger() {
 		return
 	}
 	if m.now-m.Born < m.cfg.BootTimeout {
@@ -348,6 +348,17 @@ func (m *Machine) found() {
 		r.Stage, r.Lineage, r.Waiting = StageMember, Lineage{m.Life, m.cfg.Name}, waiting
 	})
 	m.happened(Happening{Kind: HappeningFounded, Node: m.cfg.Name})
+}
+
+// hearsStranger says whether somebody is heard of whom nothing is known: it may belong to a cluster that
+// goes on.
+func (m *Machine) hearsStranger() bool {
+	for name, p := range m.Peers {
+		if m.Known[name] == nil && p.Told && !p.Silent {
+			return m.keeps(ruleStranger)
+		}
+	}
+	return false
 }
 
 func (m *Machine) first(votes map[uint64]int) string {

@@ -19,6 +19,7 @@ const (
 	ruleAgreeOnDeath       // one node alone declares nobody dead
 	ruleLeave              // who has leave is not declared dead
 	ruleBackInSight        // who was without a witness listens anew before it takes others for dead
+	ruleStranger           // nobody founds a cluster who hears a node that it knows nothing of
 	ruleCount
 )
 
