@@ -1,6 +1,7 @@
 package ownership
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 )
@@ -156,8 +157,16 @@ func (n *network) connected(nodes []int) bool {
 // speaks says whether others hear of third nodes from it.
 func (n *node) speaks() bool { return n.process != nil && !n.process.paused }
 
-// merged says whether all who may accept flows know the same.
+// merged says whether all who may accept flows know the same, and what both sides of a cut had is one's. What
+// two have at rest is found there.
 func (w *world) merged() bool {
+	for d := range w.traits.domains {
+		for b := range w.traits.buckets {
+			if bits.OnesCount(w.acceptors(d, b)) > 1 {
+				return false
+			}
+		}
+	}
 	var first *process
 	for _, node := range w.nodes {
 		p := node.process
