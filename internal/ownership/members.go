@@ -34,6 +34,7 @@ func (m *Machine) onState(from string, msg State) {
 	if m.disputes(from, msg) {
 		return
 	}
+	m.yieldTo(msg)
 	before := m.fingerprint
 	for i := range msg.Records {
 		m.merge(&msg.Records[i])

@@ -52,6 +52,27 @@ func (m *Machine) disputes(from string, msg State) bool {
 	return true
 }
 
+// yieldTo ends this life when somebody became a member of its group without asking it, which takes a cut: of
+// the lives that began on both sides none was declared dead by the other, and each has tokens. Who is
+// outranked, or cannot tell any more, yields.
+func (m *Machine) yieldTo(msg State) {
+	if m.self().Stage != StageMember || !m.keeps(ruleJoinedElsewhere) || m.side().outranks(msg.Side) {
+		return
+	}
+	for i := range msg.Records {
+		r := &msg.Records[i]
+		old := m.Known[r.Name]
+		if r.Name == m.cfg.Name || r.Dead || r.Lineage != m.self().Lineage || old != nil && old.Life >= r.Life {
+			continue
+		}
+		if m.cfg.Verify == nil || m.cfg.Verify(r.Name, r.appendSigned(nil), r.Signature) {
+			m.forget()
+			m.loseLife("the other side of a cut goes on")
+			return
+		}
+	}
+}
+
 // forget leaves this node as little as a boot does.
 func (m *Machine) forget() {
 	self := m.self()

@@ -138,13 +138,14 @@ var forced = map[rule]func(*traits){
 	ruleAgreeOnDeath: func(t *traits) {
 		t.nodes, t.cuts, t.mostly, t.late, t.loss = max(t.nodes, 3), true, pairs, 0, 0
 	},
-	ruleBackInSight: func(t *traits) { t.policy, t.cuts, t.mostly, t.prompt = PolicyWitness, true, alone, true },
+	ruleBackInSight:     func(t *traits) { t.policy, t.cuts, t.mostly, t.prompt = PolicyWitness, true, alone, true },
+	ruleJoinedElsewhere: func(t *traits) { t.nodes, t.policy, t.cuts = max(t.nodes, 4), PolicyAny, true },
 }
 
 // Seeds with which it shows; where they do no longer, others are looked for.
 var shows = map[rule]uint64{
 	ruleThreeWay: 1, ruleSameKnowledge: 55, ruleLapse: 228, ruleBeingHeard: 4, ruleAskAll: 2, ruleGrantSilent: 31,
-	ruleUnsure: 6, ruleLineage: 51, ruleContested: 1, ruleAgreeOnDeath: 3, ruleLeave: 16, ruleBackInSight: 30,
+	ruleUnsure: 6, ruleLineage: 51, ruleContested: 1, ruleAgreeOnDeath: 3, ruleLeave: 16, ruleBackInSight: 30, ruleJoinedElsewhere: 20262,
 }
 
 // Too rare to wait for: the same number in two lives, and a start in which only heartbeats come through.
@@ -189,6 +190,7 @@ var remembered = []struct {
 	{2091, oneHas(false), "a life that was lost said that it had no flows, and got some while it hung", "it may have some everywhere"},
 	{3361, oneHas(false), "a node alone went on without a witness, and beside who had one", "who does not see it is not alone"},
 	{20746, nil, "a node that only heard the heartbeats of a cluster founded another", "nobody founds one beside a stranger"},
+	{20262, nil, "lives that began on both sides of a cut kept what they had when it healed", "who was not asked by a new member yields"},
 	{30, forced[ruleBackInSight], "the witness answered before those who went on meanwhile", "who is back in sight listens anew"},
 }
 
