@@ -54,11 +54,24 @@ func describeCluster(s *control.Status, c member.Status) {
 			s.Problems = append(s.Problems, fmt.Sprintf("node %s is down", m.Name))
 		}
 	}
-	for _, p := range c.Gossip.Peers {
+	for _, p := range everHeard(c) {
 		if half := halfHeard(p, c.Heard, time.Now()); half != "" {
 			s.Problems = append(s.Problems, fmt.Sprintf("node %s: %s", p.Name, half))
 		}
 	}
+}
+
+// everHeard is what gossip knows of all nodes that either gossip or heartbeats ever brought.
+func everHeard(c member.Status) []cluster.Peer {
+	peers := slices.Clone(c.Gossip.Peers)
+	for _, link := range c.Heard {
+		for _, heard := range link {
+			if !slices.ContainsFunc(peers, func(p cluster.Peer) bool { return p.Name == heard.Name }) {
+				peers = append(peers, cluster.Peer{Name: heard.Name})
+			}
+		}
+	}
+	return peers
 }
 
 // unusual is for how long only one of gossip and heartbeats brings a node before that is a problem: where
@@ -68,30 +81,35 @@ const unusual = time.Second
 // halfHeard says that a part of the network between this node and another is cut, "" if none is. The other
 // part keeps the node in the cluster; nobody would notice before that is cut as well.
 func halfHeard(gossip cluster.Peer, links [][]heartbeat.Peer, now time.Time) string {
-	heard, silentSince := heardOn(links, gossip.Name)
+	heard, since := heardOn(links, gossip.Name)
 	switch {
-	case heard && !gossip.Alive && now.Sub(gossip.Since) > unusual:
-		return fmt.Sprintf("its heartbeats come, and no gossip: let UDP and TCP to %s pass in both directions", gossip.Addr)
-	case !heard && gossip.Alive && !silentSince.IsZero() && now.Sub(silentSince) > unusual:
+	case heard && !gossip.Alive && now.Sub(gossip.Since) > unusual && now.Sub(since) > unusual:
+		to := "the gossip port"
+		if gossip.Addr.IsValid() {
+			to = gossip.Addr.String()
+		}
+		return fmt.Sprintf("its heartbeats come, and no gossip: let UDP and TCP to %s pass in both directions", to)
+	case !heard && gossip.Alive && !since.IsZero() && now.Sub(since) > unusual:
 		return fmt.Sprintf("its gossip comes, and no heartbeat: let Ethernet frames of type %#x pass on the links of the VIPs", heartbeat.EtherType)
 	}
 	return ""
 }
 
-// heardOn says whether a peer is heard on a link, and otherwise since when on none; never if that is zero.
-func heardOn(links [][]heartbeat.Peer, name string) (heard bool, silentSince time.Time) {
+// heardOn says whether a peer is heard on a link, and at least since when, or since when on none: it never was
+// if that is zero.
+func heardOn(links [][]heartbeat.Peer, name string) (heard bool, since time.Time) {
 	for _, link := range links {
 		for _, p := range link {
 			switch {
 			case p.Name != name:
 			case !p.Silent:
-				return true, time.Time{}
-			case p.SilentSince.After(silentSince):
-				silentSince = p.SilentSince
+				return true, p.HearsMeSince
+			case p.SilentSince.After(since):
+				since = p.SilentSince
 			}
 		}
 	}
-	return false, silentSince
+	return false, since
 }
 
 func leaseText(left time.Duration) string {

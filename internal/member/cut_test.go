@@ -51,7 +51,7 @@ func TestAStartWithoutGossipMakesNoTwoOwners(t *testing.T) {
 	for _, p := range l.nodes {
 		p.start(t)
 	}
-	time.Sleep(ownership.DefaultConfig("").BootTimeout + 2*time.Second)
+	time.Sleep(absence + 2*time.Second) // the boot timeout of these members: nothing may happen until then, or at its end
 	if shares := l.shares("nodes"); len(shares) > 0 {
 		t.Errorf("without gossip: %v", shares)
 	}
